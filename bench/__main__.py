@@ -1,0 +1,52 @@
+"""`python -m bench`: measure, print the table, write it where asked. Exit code 1 when a target is missed."""
+
+import argparse
+import dataclasses
+import signal
+import sys
+from pathlib import Path
+
+from bench import report
+from bench.process import BenchError
+from bench.run import MEASURES, QUICK, Options, run
+
+DOCUMENT = Path("docs/benchmarks.md")
+_NUMBERS = ("rounds", "seconds", "services")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Portway beside its peers.")
+    parser.add_argument("--quick", action="store_true", help="one short round, a small crowd: a look, not a result")
+    parser.add_argument("--only", metavar="LIST", help=f"of {', '.join(MEASURES)}; separated by commas")
+    parser.add_argument("--rounds", type=int, help="rounds of each measure")
+    parser.add_argument("--seconds", type=float, help="seconds of each round")
+    parser.add_argument("--services", type=int, help="services of the large cluster, of five endpoints each")
+    parser.add_argument("--write", action="store_true", help=f"write the table to {DOCUMENT}")
+    arguments = parser.parse_args()
+    options = QUICK if arguments.quick else Options()
+    given = {name: getattr(arguments, name) for name in _NUMBERS if getattr(arguments, name)}
+    if arguments.only:
+        given["measures"] = tuple(arguments.only.split(","))
+        if unknown := set(given["measures"]) - set(MEASURES):
+            parser.error(f"--only: unknown {', '.join(sorted(unknown))}; there are {', '.join(MEASURES)}")
+    return _run(dataclasses.replace(options, **given), write=arguments.write)
+
+
+def _run(options: Options, *, write: bool) -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what was started, as Ctrl+C does
+    try:
+        figures = run(options)
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    table = report.render(figures, options)
+    print(table)
+    if write:
+        DOCUMENT.write_text(report.document(table))
+    return int(any(check.holds is False for check in figures.checks))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

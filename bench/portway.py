@@ -1,0 +1,116 @@
+"""Portway as it is measured: `portway up` with two workers, TLS, a token, RBAC and audit on; and kubectl's proxy in
+front of it.
+"""
+
+import asyncio
+import base64
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bench import cluster
+from bench.peers import Door
+from bench.process import BenchError, accepts, descendants, free_port, listeners
+from bench.programs import KUBECTL
+from bench.stage import Stage
+
+WORKERS = 2
+SERVICES = 10
+"""Of the small cluster, the measured ones among them."""
+ADMIN, _USER = "bench-admin-token", "bench-user-token"
+
+
+@dataclass(frozen=True)
+class Portway:
+    """A running one. `web` is the door to the backend; `door(service)` to others of the cluster."""
+
+    name: str
+    pid: int
+    tls_port: int
+    plain_port: int
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.tls_port}"
+
+    @property
+    def web(self) -> Door:
+        return self.door("web")
+
+    def door(self, service: str) -> Door:
+        prefix = f"/api/v1/namespaces/{cluster.NAMESPACE}/services/{service}/proxy"
+        return Door(self.name, self.tls_port, self.plain_port, prefix, {"Authorization": f"Bearer {_USER}"})
+
+    def workers(self) -> list[int]:
+        """The process ids of the gateway's workers: those that hold the TLS listener."""
+        return listeners(descendants(self.pid), self.tls_port)
+
+    def apply(self, writes: Iterable[cluster.Write], *, ordered: bool = True) -> None:
+        """Writes to its API, in order or many at once."""
+
+        async def run() -> None:
+            async with cluster.api(self.url, ADMIN) as session:
+                await (cluster.apply if ordered else cluster.apply_all)(session, writes)
+
+        asyncio.run(run())
+
+
+def start(stage: Stage, name: str, services: dict[str, int]) -> Portway:
+    """A fresh cluster with ten services, `services` (name: the backend's port) among them; ready to answer."""
+    tls, plain = free_port(), free_port()
+    label = name.replace(" ", "-").lower()
+    tokens = f'{ADMIN},bench-admin,1,"system:masters"\n{_USER},bench,2\n'
+    flags = {
+        "data-dir": stage.directory / f"{label}.data",
+        "secure-port": tls,
+        "insecure-port": plain,
+        "tls-cert-file": stage.cert,
+        "tls-private-key-file": stage.key,
+        "token-auth-file": stage.write(f"{label}.tokens", tokens),
+        "workers": WORKERS,
+        "audit-log-path": stage.directory / f"{label}.audit",
+        "kubeconfig": stage.directory / f"{label}.kubeconfig",
+    }
+    command = [sys.executable, "-m", "portway", "up", *(f"--{flag}={value}" for flag, value in flags.items())]
+    pid = stage.processes.start(label, command)
+    portway = Portway(name, pid, tls, plain)
+    stage.processes.wait_for(label, lambda: accepts("127.0.0.1", tls) and accepts("127.0.0.1", plain))
+    stage.processes.wait_for(label, lambda: _is_ready(portway))
+    portway.apply(cluster.base(stage.address, services, "bench"))
+    portway.apply(cluster.fillers(range(SERVICES - len(services))))
+    return portway
+
+
+def stop(stage: Stage, portway: Portway) -> None:
+    """Ends it; the stage would at its end."""
+    stage.processes.stop(portway.name.replace(" ", "-").lower())
+
+
+def _is_ready(portway: Portway) -> bool:
+    try:
+        portway.apply([("GET", "/readyz", {})])
+    except (BenchError, OSError):
+        return False
+    return True
+
+
+def kubectl_proxy(stage: Stage, portway: Portway) -> Door:
+    """`kubectl proxy` for the measuring user; BenchError when there is no kubectl."""
+    path = KUBECTL.find()
+    if path is None:
+        raise BenchError(f"not installed: {KUBECTL.install}")
+    authority = base64.b64encode(stage.cert.read_bytes()).decode()
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "bench",
+        "clusters": [{"name": "bench", "cluster": {"server": portway.url, "certificate-authority-data": authority}}],
+        "users": [{"name": "bench", "user": {"token": _USER}}],
+        "contexts": [{"name": "bench", "context": {"cluster": "bench", "user": "bench"}}],
+    }
+    kubeconfig = stage.write("kubectl-proxy.kubeconfig", json.dumps(config))
+    port = free_port()
+    stage.processes.start("kubectl-proxy", [path, f"--kubeconfig={kubeconfig}", "proxy", f"--port={port}"])
+    stage.processes.wait_for("kubectl-proxy", lambda: accepts("127.0.0.1", port))
+    return Door("kubectl proxy → Portway", 0, port, portway.web.prefix)

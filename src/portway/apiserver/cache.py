@@ -1,0 +1,303 @@
+"""The whole state in memory, decoded, as the store's watch tells it: what gets, lists and watches are answered from.
+
+One watch over the whole registry keeps the one order of revisions. Each kind has a `Shelf`: its entries by key, and its
+latest changes as a log that watchers read with a cursor, so that a slow watcher costs no memory and is cut when the log
+has moved past it. Nothing is written here (`registry`), and nothing rendered but an entry's own JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import orjson
+
+from portway.apiserver.kinds.base import Kind
+from portway.kube.errors import ServiceUnavailable, too_large_resource_version
+from portway.kube.objects import Object
+from portway.storage import Compacted, Event, KeyValue, StorageError, Store, Watch, WatchLagged
+
+ROOT = "/registry/"
+_PAGE = 500
+_WAIT = 3.0
+"""Seconds to wait for a revision that isn't there yet, as upstream."""
+
+
+class Entry:
+    """One stored object at one revision. `obj` is shared by all readers and never changed."""
+
+    __slots__ = ("_wire", "key", "name", "namespace", "obj", "revision")
+
+    def __init__(self, key: str, obj: Object, revision: int) -> None:
+        self.key = key
+        self.obj = obj
+        self.revision = revision
+        metadata = obj["metadata"]
+        metadata["resourceVersion"] = str(revision)
+        self.namespace: str = metadata.get("namespace", "")
+        self.name: str = metadata["name"]
+        self._wire: bytes | None = None
+
+    def view(self, kind: Kind) -> Object:
+        """The object as `kind` shows it (another kind may share the storage)."""
+        return kind.from_storage(self.obj) if kind.from_storage else self.obj
+
+    def item(self, kind: Kind) -> bytes:
+        """The object's JSON as it stands in a list: without kind and apiVersion. Made once."""
+        if kind.from_storage:
+            return _item(kind.from_storage(self.obj))
+        if self._wire is None:
+            self._wire = _item(self.obj)
+        return self._wire
+
+    def json(self, kind: Kind) -> bytes:
+        """The object's JSON as it stands alone."""
+        return b'{"kind":"%b","apiVersion":"%b",%b' % (
+            kind.kind.encode(),
+            kind.api_version.encode(),
+            self.item(kind)[1:],
+        )
+
+
+class Change:
+    """One step of one object. `entry` is the new state; of a deletion the last one, at the deletion's revision.
+
+    `rendered` keeps what was made of it for watchers, by representation, so that each is made once.
+    """
+
+    __slots__ = ("entry", "previous", "rendered", "revision", "type")
+
+    def __init__(self, type_: str, entry: Entry, previous: Entry | None) -> None:
+        self.type = type_
+        self.entry = entry
+        self.previous = previous
+        self.revision = entry.revision
+        self.rendered: dict[tuple[Any, ...], bytes] = {}
+
+
+class Shelf:
+    """The entries of one key prefix, in key order, and the latest changes to them, in revision order."""
+
+    def __init__(self, prefix: str, history: int, since: int) -> None:
+        self.prefix = prefix
+        self.since = since
+        """The log holds every change after this revision."""
+        self.revision = since
+        """The revision of the latest change."""
+        self._history = history
+        self._entries: dict[str, Entry] = {}
+        self._keys: list[str] = []
+        self._changes: list[Change] = []
+        self._base = 0
+        self._watchers: set[asyncio.Event] = set()
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def get(self, key: str) -> Entry | None:
+        """Returns the entry of a key."""
+        return self._entries.get(key)
+
+    def scan(self, prefix: str = "", after: str = "") -> Iterator[Entry]:
+        """Yields the entries under a longer prefix, in key order, behind the key `after`. Not across an await."""
+        prefix = prefix or self.prefix
+        start = max(prefix, after + "\0") if after else prefix
+        for i in range(bisect_left(self._keys, start), len(self._keys)):
+            key = self._keys[i]
+            if not key.startswith(prefix):
+                return
+            yield self._entries[key]
+
+    def load(self, entry: Entry) -> None:
+        """Takes an entry as it was found, not as a change; in key order."""
+        self._entries[entry.key] = entry
+        self._keys.append(entry.key)
+        self.revision = max(self.revision, entry.revision)
+
+    def apply(self, event: Event) -> Change | None:
+        """Takes one event of the store; returns the change, None when it changes nothing."""
+        key, previous = event.kv.key, self._entries.get(event.kv.key)
+        if event.type == "DELETE":
+            if previous is None:
+                return None
+            del self._entries[key]
+            del self._keys[bisect_left(self._keys, key)]
+            change = Change("DELETED", _entry(event.kv), previous)
+        else:
+            entry = _entry(event.kv)
+            self._entries[key] = entry
+            if previous is None:
+                insort(self._keys, key)
+            change = Change("MODIFIED" if previous else "ADDED", entry, previous)
+        self._log(change)
+        return change
+
+    def _log(self, change: Change) -> None:
+        self._changes.append(change)
+        self.revision = change.revision
+        if len(self._changes) > 2 * self._history:
+            self.since = self._changes[self._history - 1].revision
+            del self._changes[: self._history]
+            self._base += self._history
+        for watcher in self._watchers:
+            watcher.set()
+
+    def cursor(self, revision: int) -> int | None:
+        """Returns the place in the log behind `revision`; None when the log doesn't go back so far."""
+        if revision < self.since:
+            return None
+        return self._base + bisect_left(self._changes, revision + 1, key=lambda change: change.revision)
+
+    def read(self, cursor: int) -> list[Change] | None:
+        """Returns the changes from a cursor on (advance it by their number); None when the log has moved past it."""
+        return None if cursor < self._base else self._changes[cursor - self._base :]
+
+    def watch(self, wake: asyncio.Event) -> None:
+        """Sets `wake` at each change from now on."""
+        self._watchers.add(wake)
+
+    def unwatch(self, wake: asyncio.Event) -> None:
+        """Ends `watch`."""
+        self._watchers.discard(wake)
+
+    def retire(self) -> None:
+        """Ends the log: every cursor into it is lost, and whoever waits is woken to see that."""
+        self._base += len(self._changes) + 1
+        self._changes.clear()
+        for watcher in self._watchers:
+            watcher.set()
+
+
+class Cache:
+    """All shelves, fed by one watch of the store. `run` is to be owned by a task; `load` comes first."""
+
+    def __init__(self, store: Store, history: int, changed: Callable[[Change], None]) -> None:
+        """`changed` is called for each change, before anybody who waits for its revision goes on."""
+        self._store = store
+        self._history = history
+        self._changed = changed
+        self._shelves: dict[str, Shelf] = {}
+        self._watch: Watch | None = None
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._tickets = 0
+        self.revision = 0
+        self._loaded = 0
+        self.alive = False
+
+    def shelf(self, prefix: str) -> Shelf:
+        """Returns the shelf of a kind's prefix ("/registry/core/pods/")."""
+        shelf = self._shelves.get(prefix)
+        if shelf is None:
+            shelf = self._shelves[prefix] = Shelf(prefix, self._history, self._loaded)
+        return shelf
+
+    async def load(self) -> None:
+        """Reads the whole state and begins to follow it. What watched an earlier state is cut."""
+        old, self._shelves = self._shelves, {}
+        page = await self._store.list(ROOT, limit=_PAGE)
+        revision = self.revision = self._loaded = page.revision
+        while True:
+            for kv in page.items:
+                entry = _entry(kv)
+                self.shelf(_prefix(kv.key)).load(entry)
+                self._changed(Change("ADDED", entry, None))
+            if not page.more:
+                break
+            await asyncio.sleep(0)
+            page = await self._store.list(ROOT, revision=revision, limit=_PAGE, after=page.items[-1].key)
+        self._watch = self._store.watch(ROOT, revision)
+        self.alive = True
+        self._replace(old.values())
+        self._release()
+
+    def _replace(self, old: Iterable[Shelf]) -> None:
+        for shelf in old:
+            for entry in shelf.scan():
+                if self.shelf(shelf.prefix).get(entry.key) is None:
+                    self._changed(Change("DELETED", entry, entry))
+            shelf.retire()
+
+    async def run(self) -> None:
+        """Follows the store until it is closed or the task is cancelled."""
+        try:
+            while self._watch is not None:
+                try:
+                    async for event in self._watch:
+                        self._apply(event)
+                    return
+                except WatchLagged as lag:
+                    await self._resume(lag.synced_revision)
+        finally:
+            self.alive = False
+            self._fail()
+
+    async def _resume(self, revision: int) -> None:
+        try:
+            self._watch = self._store.watch(ROOT, revision)
+        except Compacted:
+            await self.load()
+
+    def _apply(self, event: Event) -> None:
+        change = self.shelf(_prefix(event.kv.key)).apply(event)
+        if change is not None:
+            self._changed(change)
+        self.revision = event.revision
+        self._release()
+
+    def _release(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self.revision:
+            future = heapq.heappop(self._waiting)[2]
+            if not future.done():
+                future.set_result(None)
+
+    def _fail(self) -> None:
+        for _, _, future in self._waiting:
+            if not future.done():
+                future.set_exception(ServiceUnavailable("the store is closed"))
+        self._waiting.clear()
+
+    async def current(self) -> int:
+        """Returns once the cache shows every write that was finished when this was called; the revision."""
+        try:
+            await self.wait(self._store.current_revision())
+        except StorageError as error:
+            raise ServiceUnavailable(str(error)) from error
+        return self.revision
+
+    async def wait(self, revision: int) -> None:
+        """Returns once the cache is at `revision`; raises Timeout (504) when it doesn't get there."""
+        if revision <= self.revision:
+            return
+        if not self.alive:
+            raise ServiceUnavailable("the store is closed")
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tickets += 1
+        heapq.heappush(self._waiting, (revision, self._tickets, future))
+        try:
+            async with asyncio.timeout(_WAIT):
+                await future
+        except TimeoutError:
+            if revision <= self.revision:
+                return
+            raise too_large_resource_version(revision, self.revision) from None
+
+    def close(self) -> None:
+        """Ends the watch; `run` returns."""
+        if self._watch is not None:
+            self._watch.close()
+
+
+def _entry(kv: KeyValue) -> Entry:
+    return Entry(kv.key, orjson.loads(kv.value), kv.mod_revision)
+
+
+def _prefix(key: str) -> str:
+    """ "/registry/core/pods/ns/name" → "/registry/core/pods/"."""
+    return "/".join(key.split("/", 4)[:4]) + "/"
+
+
+def _item(obj: Object) -> bytes:
+    return orjson.dumps({name: value for name, value in obj.items() if name not in ("kind", "apiVersion")})

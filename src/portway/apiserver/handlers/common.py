@@ -1,0 +1,53 @@
+"""What several verbs share: the wanted representation, a decoded body, the answer to a write."""
+
+from __future__ import annotations
+
+from portway.apiserver import body, render, table
+from portway.apiserver.body import Expected
+from portway.apiserver.http import Request, Response
+from portway.apiserver.kinds.base import Context, Kind
+from portway.apiserver.negotiation import Representation, negotiate
+from portway.apiserver.options import WriteOptions
+from portway.kube.objects import Object
+
+
+def representation(request: Request, *, listing: bool = False, plain: bool = False) -> Representation:
+    """Returns how the client wants its answer; raises NotAcceptable."""
+    return negotiate(
+        request.headers(b"accept"),
+        request.params.get("pretty"),
+        request.header(b"user-agent"),
+        listing=listing,
+        plain=plain,
+    )
+
+
+def expected(kind: Kind) -> Expected:
+    """Returns what the body of a write to `kind` holds."""
+    return Expected(kind.api_version, kind.kind)
+
+
+async def decoded(request: Request, what: Expected, options: WriteOptions, ctx: Context) -> Object:
+    """Returns the object in the request's body, having dealt with unknown and repeated fields as the client asks."""
+    strict = options.validation != "Ignore"
+    found = await body.decode(await request.body(), request.header(b"content-type"), what, strict=strict)
+    if options.validation == "Strict" and found.problems:
+        raise body.cannot_be_handled(what, body.refuse_strictly(found.problems))
+    if options.validation == "Warn":
+        ctx.warnings.extend(found.problems)
+    return found.obj
+
+
+def written(status: int, kind: Kind, obj: Object, request: Request, ctx: Context) -> Response:
+    """Returns the answer to a write."""
+    answer = render.one(
+        status, kind, obj, representation(request), table.include_of(request.params.get("includeObject", ""))
+    )
+    answer.headers += [warning(text) for text in ctx.warnings]
+    return answer
+
+
+def warning(text: str) -> tuple[bytes, bytes]:
+    """Returns a Warning header (RFC 7234, section 5.5; code 299, as upstream)."""
+    clean = "".join(c for c in text if c.isprintable()).replace("\\", "\\\\").replace('"', '\\"')
+    return b"warning", f'299 - "{clean}"'.encode()

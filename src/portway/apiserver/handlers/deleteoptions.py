@@ -1,0 +1,76 @@
+"""DeleteOptions, from the body of a DELETE or from its query.
+
+Grace periods end at once: there is no kubelet that would confirm the end of a pod, so nothing waits for one.
+Propagation policies are checked and without effect until there is a garbage collector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from portway.apiserver import body as bodies
+from portway.apiserver.body import Expected
+from portway.apiserver.http import Request
+from portway.apiserver.options import number
+from portway.apiserver.registry import Preconditions
+from portway.kube import errors
+
+_EXPECTED = Expected("v1", "DeleteOptions", any_group=True)
+_POLICIES = ("Foreground", "Background", "Orphan")
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteOptions:
+    """How to delete."""
+
+    dry_run: bool
+    preconditions: Preconditions
+
+
+async def delete_options(request: Request) -> DeleteOptions:
+    """Returns the options of a DELETE; raises BadRequest or Invalid."""
+    raw = await request.body()
+    if raw:
+        given = (await bodies.decode(raw, request.header(b"content-type"), _EXPECTED, strict=False)).obj
+    else:
+        given = _from_query(request.params)
+    _check(given)
+    conditions = given.get("preconditions") or {}
+    return DeleteOptions(
+        bool(given.get("dryRun")),
+        Preconditions(conditions.get("uid") or "", conditions.get("resourceVersion") or ""),
+    )
+
+
+def _from_query(params: Mapping[str, str]) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    if params.get("dryRun"):
+        given["dryRun"] = [params["dryRun"]]
+    if params.get("propagationPolicy"):
+        given["propagationPolicy"] = params["propagationPolicy"]
+    if params.get("gracePeriodSeconds"):
+        given["gracePeriodSeconds"] = number(params, "gracePeriodSeconds")
+    return given
+
+
+def _check(given: Mapping[str, Any]) -> None:
+    causes = [errors.not_supported("dryRun", value, ["All"]) for value in given.get("dryRun") or () if value != "All"]
+    policy = given.get("propagationPolicy")
+    if policy and policy not in _POLICIES:
+        causes.append(errors.not_supported("propagationPolicy", policy, [*_POLICIES, "nil"]))
+    if policy and given.get("orphanDependents") is not None:
+        causes.append(
+            errors.invalid_value(
+                "propagationPolicy", policy, "orphanDependents and deletionPropagation cannot be both set"
+            )
+        )
+    if given.get("gracePeriodSeconds", 0) < 0:
+        causes.append(
+            errors.invalid_value(
+                "gracePeriodSeconds", given["gracePeriodSeconds"], "must be greater than or equal to 0"
+            )
+        )
+    if causes:
+        raise errors.invalid("DeleteOptions", "", causes, "meta.k8s.io")

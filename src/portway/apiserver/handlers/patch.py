@@ -1,0 +1,123 @@
+"""PATCH of an object or its status: JSON patch, merge patch, strategic merge patch.
+
+Apply patches (server-side apply) are refused by name: the 415 lists what is accepted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import orjson
+
+from portway.apiserver import body as bodies
+from portway.apiserver.handlers.common import expected, written
+from portway.apiserver.http import Request, Response
+from portway.apiserver.kinds.base import Context, Kind
+from portway.apiserver.options import WriteOptions, write_options
+from portway.apiserver.patch import MalformedPatchError, PatchError, PatchTooLargeError, json_patch, merge_patch
+from portway.apiserver.routing import Route
+from portway.apiserver.schema import merge_key
+from portway.apiserver.server import Server
+from portway.apiserver.strategic import strategic_merge
+from portway.kube import errors
+from portway.kube.errors import BadRequest, Invalid, RequestEntityTooLarge, StatusError, UnsupportedMediaType
+from portway.kube.objects import Object
+from portway.kube.quoting import go_value
+
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+ACCEPTED = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH)
+
+Engine = Callable[[Object], Any]
+
+
+async def patch(server: Server, request: Request, route: Route) -> Response:
+    """Answers with the object as stored."""
+    options = write_options(request.params, "PatchOptions")
+    ctx = server.context(
+        request.user, "update", route.namespace, route.name, route.subresource, dry_run=options.dry_run
+    )
+    media = request.header(b"content-type").split(";", 1)[0].strip().lower()
+    if media not in ACCEPTED:
+        raise UnsupportedMediaType(
+            f"the body of the request was in an unknown format - accepted media types include: {', '.join(ACCEPTED)}"
+        )
+    raw = await request.body()
+    document = _parsed(raw)
+    problems: list[str] = []
+    if options.validation != "Ignore":
+        problems = await asyncio.to_thread(bodies.repeated_fields, raw)
+    shown = partial(go_value, document) if media == STRATEGIC_PATCH else raw.decode
+    change = _Change(_engine(media, document, route.kind), route.kind, shown, options, ctx, problems)
+    stored = await server.registry.update(route.kind, change, ctx)
+    return written(200, route.kind, stored, request, ctx)
+
+
+def _parsed(raw: bytes) -> Any:
+    try:
+        document = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"error decoding patch: {error}") from error
+    if bodies.too_deep(document):
+        raise BadRequest("error decoding patch: exceeded max depth")
+    return document
+
+
+def _engine(media: str, document: Any, kind: Kind) -> Engine:
+    """Returns the function that applies the patch; raises BadRequest when the patch has no form for its type."""
+    if media == JSON_PATCH:
+        return lambda old: json_patch(old, document)
+    if not isinstance(document, dict):
+        raise BadRequest("error decoding patch: a JSON object is expected")
+    if media == MERGE_PATCH:
+        return lambda old: merge_patch(old, document)
+    return lambda old: strategic_merge(old, document, lambda path: merge_key(kind.kind, path))
+
+
+class _Change:
+    """A patch as the registry applies it: stored object in, successor out."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        kind: Kind,
+        shown: Callable[[], str],
+        options: WriteOptions,
+        ctx: Context,
+        problems: list[str],
+    ) -> None:
+        self._engine = engine
+        self._kind = kind
+        self._shown = shown
+        self._options = options
+        self._ctx = ctx
+        self._problems = problems
+
+    def __call__(self, old: Object) -> Object:
+        """Raises StatusErrors in upstream's words."""
+        try:
+            new = self._engine(old)
+        except PatchError as error:
+            raise _refusal(error) from error
+        if not isinstance(new, dict):
+            raise BadRequest("the patched document is not an object")
+        problems = bodies.conformed(new, expected(self._kind)) + self._problems
+        if problems and self._options.validation == "Strict":
+            text = bodies.refuse_strictly(problems)
+            raise errors.invalid("", "", [errors.invalid_value("patch", self._shown(), text)])
+        if self._options.validation == "Warn":
+            self._ctx.warnings.extend(problem for problem in problems if problem not in self._ctx.warnings)
+        return new
+
+
+def _refusal(error: PatchError) -> StatusError:
+    """Upstream's answer to a patch that can't be applied; it says nothing of why where the document is to blame."""
+    if isinstance(error, MalformedPatchError):
+        return BadRequest(str(error))
+    if isinstance(error, PatchTooLargeError):
+        return RequestEntityTooLarge(str(error))
+    return Invalid("the server rejected our request due to an error in our request", details={})

@@ -1,0 +1,62 @@
+"""Which entries of a kind a list, watch or deletecollection is about: namespace, name, label and field selectors."""
+
+from __future__ import annotations
+
+from portway.apiserver.cache import Change, Entry
+from portway.apiserver.kinds.base import Kind
+from portway.apiserver.options import ListOptions
+from portway.apiserver.routing import Route
+from portway.kube.errors import BadRequest
+
+_GENERIC = ("metadata.name", "metadata.namespace")
+
+
+class Selection:
+    """A predicate on entries. Raises BadRequest for a field that the kind can't be selected by."""
+
+    def __init__(self, route: Route, options: ListOptions) -> None:
+        self.kind = route.kind
+        self.prefix = f"{self.kind.prefix}{route.namespace}/" if route.namespace else self.kind.prefix
+        self._labels = options.labels
+        self._fields = options.fields
+        self._name = route.name
+        self._own_fields = False
+        for field, _, _ in options.fields.requirements:
+            _check_field(self.kind, field)
+            self._own_fields |= field not in _GENERIC
+        self.everything = not (options.labels.requirements or options.fields.requirements or route.name)
+
+    def matches(self, entry: Entry) -> bool:
+        """Says whether an entry under the prefix is selected."""
+        if self.everything:
+            return True
+        if self._name and entry.name != self._name:
+            return False
+        if self._labels.requirements and not self._labels.matches(entry.obj["metadata"].get("labels") or {}):
+            return False
+        if not self._fields.requirements:
+            return True
+        fields = {"metadata.name": entry.name, "metadata.namespace": entry.namespace}
+        if self._own_fields:
+            fields |= self.kind.selectable_fields(entry.view(self.kind))
+        return self._fields.matches(fields)
+
+    def type_of(self, change: Change) -> str:
+        """Returns what a change is to a watcher of this selection: ADDED, MODIFIED, DELETED, or "" for nothing."""
+        if not change.entry.key.startswith(self.prefix):
+            return ""
+        if self.everything:
+            return change.type
+        now = change.type != "DELETED" and self.matches(change.entry)
+        before = change.previous is not None and self.matches(change.previous)
+        if now:
+            return "MODIFIED" if before else "ADDED"
+        return "DELETED" if before else ""
+
+
+def _check_field(kind: Kind, field: str) -> None:
+    if field in _GENERIC or field in kind.selectable:
+        return
+    if kind.selectable:
+        raise BadRequest(f"field label not supported: {field}")
+    raise BadRequest(f'"{field}" is not a known field selector: only "metadata.name", "metadata.namespace"')

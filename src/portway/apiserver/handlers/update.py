@@ -1,0 +1,62 @@
+"""PUT of an object, its status, or a namespace's finalize."""
+
+from __future__ import annotations
+
+import copy
+
+from portway.apiserver import metadata
+from portway.apiserver.handlers.common import decoded, expected, written
+from portway.apiserver.http import Request, Response
+from portway.apiserver.options import WriteOptions, write_options
+from portway.apiserver.routing import Route
+from portway.apiserver.server import Server
+from portway.kube import errors
+from portway.kube.attributes import Attributes
+from portway.kube.errors import BadRequest, NotFound
+from portway.kube.objects import Object
+
+
+async def update(server: Server, request: Request, route: Route) -> Response:
+    """Answers with the object as stored; 201 where the kind allows that a PUT creates."""
+    options = write_options(request.params, "UpdateOptions")
+    kind = route.kind
+    ctx = server.context(
+        request.user, "update", route.namespace, route.name, route.subresource, dry_run=options.dry_run
+    )
+    obj = await decoded(request, expected(kind), options, ctx)
+    _check_place(obj, route)
+
+    def replacement(_: Object) -> Object:
+        if not kind.unconditional_update and not obj["metadata"].get("resourceVersion"):
+            causes = [errors.invalid_value("metadata.resourceVersion", 0, "must be specified for an update")]
+            raise errors.invalid(kind.kind, route.name, causes, kind.group)
+        return copy.deepcopy(obj)
+
+    try:
+        stored = await server.registry.update(kind, replacement, ctx)
+    except NotFound:
+        if not kind.create_on_update or route.subresource or obj["metadata"].get("resourceVersion"):
+            raise
+        return await _create(server, request, route, obj, options)
+    return written(200, kind, stored, request, ctx)
+
+
+async def _create(server: Server, request: Request, route: Route, obj: Object, options: WriteOptions) -> Response:
+    """Creates what a PUT did not find. The door allowed an update; that doesn't say that the caller may create."""
+    kind = route.kind
+    attributes = Attributes("create", kind.group, kind.version, kind.plural, "", route.namespace, route.name)
+    decision = server.rbac.decide(request.user, attributes)
+    if not decision.allowed:
+        raise errors.forbidden(attributes, request.user, decision.reason)
+    ctx = server.context(request.user, "create", route.namespace, "", dry_run=options.dry_run)
+    return written(201, kind, await server.registry.create(kind, obj, ctx), request, ctx)
+
+
+def _check_place(obj: Object, route: Route) -> None:
+    """Refuses a body that is about another object than the URL."""
+    given = obj.setdefault("metadata", {})
+    if not given.get("name"):
+        raise BadRequest("name must be provided")
+    if given["name"] != route.name:
+        raise BadRequest(f"the name of the object ({given['name']}) does not match the name on the URL ({route.name})")
+    metadata.place(given, route.kind, route.namespace)

@@ -1,0 +1,28 @@
+"""POST to what is answered and never stored: reviews and token requests."""
+
+from __future__ import annotations
+
+from portway.apiserver import render
+from portway.apiserver.body import Expected
+from portway.apiserver.handlers.common import decoded, representation, warning
+from portway.apiserver.http import Request, Response
+from portway.apiserver.options import write_options
+from portway.apiserver.routing import VirtualRoute
+from portway.apiserver.server import Server
+
+
+async def virtual(server: Server, request: Request, route: VirtualRoute) -> Response:
+    """Answers with what the resource's handler makes of the body."""
+    resource = route.resource
+    wanted = representation(request, plain=True)
+    options = write_options(request.params, "CreateOptions")
+    ctx = server.context(
+        request.user, "create", route.namespace, route.name, resource.subresource, dry_run=options.dry_run
+    )
+    api_version = f"{resource.group}/{resource.version}" if resource.group else resource.version
+    body = await decoded(request, Expected(api_version, resource.kind), options, ctx)
+    await server.cache.current()
+    status, obj = await resource.handler(body, ctx)
+    answer = render.answer(status, obj, wanted)
+    answer.headers += [warning(text) for text in ctx.warnings]
+    return answer

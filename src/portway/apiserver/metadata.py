@@ -1,0 +1,165 @@
+"""ObjectMeta: what the server sets, what a client may change, what is valid. Pure.
+
+Source: k8s.io/apimachinery/pkg/api/validation/objectmeta.go and k8s.io/apiserver/pkg/registry/rest/{create,update}.go.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from portway.apiserver.kinds.base import Kind
+from portway.kube import errors, names
+from portway.kube.errors import BadRequest, Cause
+from portway.kube.objects import Object
+
+MAX_ANNOTATIONS = 256 * 1024
+"""Bytes of all annotations of one object together, upstream's limit."""
+_SERVER_OWNED = ("selfLink", "resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "uid")
+
+
+def prepare_create(obj: Object, kind: Kind, namespace: str, now: str) -> None:
+    """Sets what a new object gets from the server, in place; raises BadRequest for what contradicts the URL."""
+    metadata: dict[str, Any] = obj.setdefault("metadata", {})
+    if metadata.get("resourceVersion"):
+        raise BadRequest("resourceVersion should not be set on objects to be created")
+    place(metadata, kind, namespace)
+    for name in _SERVER_OWNED:
+        metadata.pop(name, None)
+    metadata["uid"] = str(uuid.uuid4())
+    metadata["creationTimestamp"] = now
+    metadata.pop("generation", None)
+    if kind.has_generation:
+        metadata["generation"] = 1
+    if not metadata.get("name") and metadata.get("generateName"):
+        metadata["name"] = names.generate_name(metadata["generateName"])
+
+
+def place(metadata: dict[str, Any], kind: Kind, namespace: str) -> None:
+    """Puts the URL's namespace into an object that names none; raises BadRequest when it names another."""
+    if not kind.namespaced:
+        if metadata.get("namespace"):
+            raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
+        return
+    if metadata.setdefault("namespace", namespace) != namespace:
+        raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
+
+
+def carry_over(new: Object, old: Object) -> None:
+    """Gives `new` what the server owns of `old`'s metadata, in place."""
+    metadata, known = new.setdefault("metadata", {}), old["metadata"]
+    for name in ("name", "namespace"):
+        if name in known:
+            metadata.setdefault(name, known[name])
+    for name in ("creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds", "generateName"):
+        if name in known:
+            metadata[name] = known[name]
+        else:
+            metadata.pop(name, None)
+    metadata.setdefault("uid", known["uid"])
+    metadata.pop("selfLink", None)
+
+
+def validate(obj: Object, name_errors: Callable[[str], list[str]]) -> list[Cause]:
+    """Returns the faults of an object's metadata, in upstream's order."""
+    metadata = obj["metadata"]
+    causes: list[Cause] = []
+    if metadata.get("generateName"):
+        # What is valid as a prefix need not end as a name does: the suffix comes behind it.
+        prefix = metadata["generateName"].rstrip("-.") or "-"
+        causes += [
+            errors.invalid_value("metadata.generateName", metadata["generateName"], text)
+            for text in name_errors(prefix[:58])
+        ]
+    if not metadata.get("name"):
+        causes.append(errors.required("metadata.name", "name or generateName is required"))
+    else:
+        causes += [
+            errors.invalid_value("metadata.name", metadata["name"], text) for text in name_errors(metadata["name"])
+        ]
+    causes += label_causes(metadata.get("labels") or {}, "metadata.labels")
+    causes += _annotation_causes(metadata.get("annotations") or {})
+    causes += _owner_causes(metadata.get("ownerReferences") or [])
+    causes += [
+        errors.invalid_value("metadata.finalizers", finalizer, text)
+        for finalizer in metadata.get("finalizers") or []
+        for text in names.is_qualified_name(finalizer)
+    ]
+    return causes
+
+
+def label_causes(labels: dict[str, str], field: str) -> list[Cause]:
+    """Returns the faults of a map of labels."""
+    causes = []
+    for key, value in sorted(labels.items()):
+        causes += [errors.invalid_value(field, key, text) for text in names.is_qualified_name(key)]
+        causes += [errors.invalid_value(field, value, text) for text in names.is_label_value(value)]
+    return causes
+
+
+def _annotation_causes(annotations: dict[str, str]) -> list[Cause]:
+    field = "metadata.annotations"
+    causes = [
+        errors.invalid_value(field, key, text)
+        for key in sorted(annotations)
+        for text in names.is_qualified_name(key.lower())
+    ]
+    if sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items()) > MAX_ANNOTATIONS:
+        causes.append(errors.too_long(field, MAX_ANNOTATIONS))
+    return causes
+
+
+def _owner_causes(owners: list[dict[str, Any]]) -> list[Cause]:
+    field = "metadata.ownerReferences"
+    causes = []
+    for i, owner in enumerate(owners):
+        causes += [
+            errors.invalid_value(f"{field}[{i}].{name}", "", f"{what} must not be empty")
+            for name, what in _WHAT.items()
+            if not owner.get(name)
+        ]
+    controllers = [f"{owner.get('kind')}/{owner.get('name')}" for owner in owners if owner.get("controller")]
+    if len(controllers) > 1:
+        causes.append(
+            errors.invalid_value(
+                field,
+                owners,
+                "Only one reference can have Controller set to true. Found "
+                f'"true" in references for {" and ".join(controllers[:2])}',
+            )
+        )
+    return causes
+
+
+_WHAT = {"apiVersion": "version", "kind": "kind", "name": "name", "uid": "uid"}
+
+
+def validate_update(new: Object, old: Object) -> list[Cause]:
+    """Returns the faults of changed metadata: what is immutable, and finalizers that come too late."""
+    metadata, known = new["metadata"], old["metadata"]
+    causes = [
+        errors.invalid_value(f"metadata.{name}", metadata.get(name, ""), "field is immutable")
+        for name in ("name", "namespace", "uid")
+        if metadata.get(name, "") != known.get(name, "")
+    ]
+    added = sorted(set(metadata.get("finalizers") or []) - set(known.get("finalizers") or []))
+    if known.get("deletionTimestamp") and added:
+        listed = ", ".join(f'"{name}"' for name in added)
+        causes.append(
+            errors.forbidden_field(
+                "metadata.finalizers",
+                "no new finalizers can be added if the object is being deleted, found new finalizers "
+                f"[]string{{{listed}}}",
+            )
+        )
+    return causes
+
+
+def tidy(obj: Object) -> None:
+    """Leaves out what upstream never writes, empty maps and lists, and managedFields, which nobody manages here yet."""
+    metadata = obj["metadata"]
+    metadata.pop("managedFields", None)
+    for name in ("labels", "annotations", "finalizers", "ownerReferences"):
+        if name in metadata and not metadata[name]:
+            del metadata[name]

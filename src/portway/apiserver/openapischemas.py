@@ -1,0 +1,111 @@
+"""OpenAPI v3 schemas of the kinds, from the same table of fields that bodies are checked against. Pure.
+
+No descriptions: the names, types and merge strategies are facts of the API, upstream's prose is not copied. The paths
+around the schemas are `openapi`'s.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from portway.apiserver.fields import (
+    INT_OR_STRING,
+    QUANTITY,
+    RAW_JSON,
+    STRING_LISTS,
+    TIMES,
+    Field,
+    Message,
+    message_for,
+    messages,
+)
+from portway.apiserver.kinds.base import Kind
+from portway.apiserver.schema import merge_key
+
+Schema = dict[str, Any]
+
+_SCALARS: dict[str, Schema] = {
+    "string": {"type": "string"},
+    "bytes": {"type": "string", "format": "byte"},
+    "bool": {"type": "boolean"},
+    "int32": {"type": "integer", "format": "int32"},
+    "int64": {"type": "integer", "format": "int64"},
+}
+_LEAVES: dict[str, Schema] = {
+    **{name: {"type": "string", "format": "date-time"} for name in TIMES},
+    **{name: {"type": "object"} for name in RAW_JSON},
+    **{name: {"type": "array", "items": {"type": "string"}} for name in STRING_LISTS},
+    QUANTITY: {"oneOf": [{"type": "string"}, {"type": "number"}]},
+    INT_OR_STRING: {"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]},
+}
+
+
+def reference(name: str) -> str:
+    """Returns the place of a message in a document: "core.v1.Pod" → "#/components/schemas/io.k8s.api.core.v1.Pod"."""
+    return f"#/components/schemas/{component(name)}"
+
+
+def component(name: str) -> str:
+    """Returns the name of a message's schema, as upstream calls it."""
+    package, _, short = name.rpartition(".")
+    if package == "meta.v1":
+        return f"io.k8s.apimachinery.pkg.apis.meta.v1.{short}"
+    if package in ("api.resource", "util.intstr", "runtime"):
+        return f"io.k8s.apimachinery.pkg.{package}.{short}"
+    return f"io.k8s.api.{package}.{short}"
+
+
+def add_kind(kind: Kind, found: dict[str, Schema]) -> str | None:
+    """Adds the schemas of a kind and of all that it is made of; returns the reference to its own, None without one."""
+    message = message_for(kind.api_version, kind.kind)
+    if message is None:
+        return None
+    top = _add_message(kind, message, (), found)
+    top["properties"] = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, **top["properties"]}
+    top["x-kubernetes-group-version-kind"] = [group_version_kind(kind, kind.kind)]
+    found[component(f"{message.name}List")] = {
+        "type": "object",
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "items": {"type": "array", "items": {"$ref": reference(message.name)}},
+            "kind": {"type": "string"},
+            "metadata": _field(kind, Field(0, "metadata", "meta.v1.ListMeta", False, False, ""), (), found),
+        },
+        "required": ["items"],
+        "x-kubernetes-group-version-kind": [group_version_kind(kind, kind.list_kind)],
+    }
+    return reference(message.name)
+
+
+def group_version_kind(kind: Kind, name: str) -> dict[str, str]:
+    """Returns the value of x-kubernetes-group-version-kind."""
+    return {"group": kind.group, "kind": name, "version": kind.version}
+
+
+def _add_message(kind: Kind, message: Message, path: tuple[str, ...], found: dict[str, Schema]) -> Schema:
+    name = component(message.name)
+    if name not in found:
+        schema: Schema = {"type": "object", "properties": {}}
+        found[name] = schema
+        for field in sorted(message.by_name.values(), key=lambda field: field.name):
+            schema["properties"][field.name] = _field(kind, field, (*path, field.name), found)
+    return found[name]
+
+
+def _field(kind: Kind, field: Field, path: tuple[str, ...], found: dict[str, Schema]) -> Schema:
+    schema = dict(_SCALARS.get(field.type) or _LEAVES.get(field.type) or {})
+    if not schema:
+        _add_message(kind, messages()[field.type], path, found)
+        schema = {"allOf": [{"$ref": reference(field.type)}]}
+    if field.repeated:
+        items = schema["allOf"][0] if "allOf" in schema else schema
+        schema = {"type": "array", "items": items}
+    elif field.map:
+        schema = {"type": "object", "additionalProperties": schema["allOf"][0] if "allOf" in schema else schema}
+    info = merge_key(kind.kind, path) if path else None
+    if info is not None:
+        strategy = ["merge"] if field.repeated and not info.replace else ["replace"] if info.replace else []
+        schema["x-kubernetes-patch-strategy"] = ",".join([*strategy, *(["retainKeys"] if info.retain_keys else [])])
+        if info.key:
+            schema["x-kubernetes-patch-merge-key"] = info.key
+    return schema

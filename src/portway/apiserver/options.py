@@ -1,0 +1,149 @@
+"""The options of list, watch and writes, from the query: parsed, checked, with upstream's refusals. Pure.
+
+Source: k8s.io/apimachinery/pkg/apis/meta/internalversion/validation and pkg/apis/meta/v1/validation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from portway.kube import errors
+from portway.kube.errors import BadRequest, Cause
+from portway.kube.query import boolean
+from portway.kube.selectors import FieldSelector, LabelSelector, parse_field_selector, parse_label_selector
+
+META = "meta.k8s.io"
+VALIDATIONS = ("", "Ignore", "Warn", "Strict")
+MAX_MANAGER = 128
+MAX_INT64 = 1 << 63
+
+
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    """How to list or watch. `resource_version` is None when it was not given; `timeout` in seconds, 0 = not given."""
+
+    labels: LabelSelector
+    fields: FieldSelector
+    limit: int = 0
+    continuation: str = ""
+    resource_version: int | None = None
+    match: str = ""
+    timeout: int = 0
+    bookmarks: bool = False
+    initial_events: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOptions:
+    """How to write: `validation` is Ignore, Warn or Strict."""
+
+    dry_run: bool = False
+    validation: str = "Warn"
+
+
+def truth(params: Mapping[str, str], name: str) -> bool:
+    """Returns a boolean parameter, false when it was not given."""
+    return name in params and boolean([params[name]])
+
+
+def number(params: Mapping[str, str], name: str) -> int:
+    """Returns a whole number, 0 when it was not given; raises BadRequest."""
+    text = params.get(name, "")
+    if not text:
+        return 0
+    if not text.removeprefix("-").isdigit() or not text.isascii() or abs(int(text[:20])) >= MAX_INT64:
+        raise BadRequest(f'strconv.ParseInt: parsing "{text}": invalid syntax')
+    return int(text)
+
+
+def list_options(params: Mapping[str, str], *, watch: bool) -> ListOptions:
+    """Returns the options of a list or watch; raises BadRequest or Invalid."""
+    initial = truth(params, "sendInitialEvents") if "sendInitialEvents" in params else None
+    options = ListOptions(
+        labels=parse_label_selector(params.get("labelSelector", "")),
+        fields=parse_field_selector(params.get("fieldSelector", "")),
+        limit=max(number(params, "limit"), 0),
+        continuation=params.get("continue", ""),
+        resource_version=revision(params.get("resourceVersion", "")),
+        match=params.get("resourceVersionMatch", ""),
+        timeout=max(number(params, "timeoutSeconds"), 0),
+        bookmarks=truth(params, "allowWatchBookmarks"),
+        initial_events=initial,
+    )
+    causes = _watch_causes(options) if watch else _list_causes(options)
+    if causes:
+        raise errors.invalid("ListOptions", "", causes, META)
+    return options
+
+
+def revision(text: str) -> int | None:
+    """Returns a resourceVersion as a number, None for none; raises BadRequest."""
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()) or len(text) > 19:
+        raise BadRequest(f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax')
+    return int(text)
+
+
+def _list_causes(options: ListOptions) -> list[Cause]:
+    field, match, known = "resourceVersionMatch", options.match, options.resource_version
+    causes: list[Cause] = []
+    if options.initial_events is not None:
+        causes.append(errors.forbidden_field("sendInitialEvents", "sendInitialEvents is forbidden for list"))
+    if not match:
+        return causes
+    if known is None:
+        causes.append(
+            errors.forbidden_field(field, "resourceVersionMatch is forbidden unless resourceVersion is provided")
+        )
+    if options.continuation:
+        causes.append(errors.forbidden_field(field, "resourceVersionMatch is forbidden when continue is provided"))
+    if match not in ("Exact", "NotOlderThan"):
+        causes.append(errors.not_supported(field, match, ["Exact", "NotOlderThan", ""]))
+    if match == "Exact" and known == 0:
+        causes.append(
+            errors.forbidden_field(field, 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"')
+        )
+    return causes
+
+
+def _watch_causes(options: ListOptions) -> list[Cause]:
+    field = "resourceVersionMatch"
+    if options.initial_events is None:
+        if options.match:
+            return [
+                errors.forbidden_field(
+                    field, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+                )
+            ]
+        return []
+    causes: list[Cause] = []
+    if not options.match:
+        causes.append(
+            errors.forbidden_field(field, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
+        )
+    elif options.match != "NotOlderThan":
+        causes.append(errors.not_supported(field, options.match, ["NotOlderThan"]))
+    if options.continuation:
+        causes.append(errors.forbidden_field("continue", "continue is forbidden for watch with sendInitialEvents"))
+    return causes
+
+
+def write_options(params: Mapping[str, str], kind: str) -> WriteOptions:
+    """Returns the options of a create, update or patch (`kind`: CreateOptions, …); raises Invalid."""
+    causes: list[Cause] = []
+    dry_run = params.get("dryRun", "")
+    if dry_run not in ("", "All"):
+        causes.append(errors.not_supported("dryRun", dry_run, ["All"]))
+    manager = params.get("fieldManager", "")
+    if len(manager.encode()) > MAX_MANAGER:
+        causes.append(errors.too_long("fieldManager", MAX_MANAGER))
+    elif not manager.isprintable():
+        causes.append(errors.invalid_value("fieldManager", manager, "should not contain non-printable characters"))
+    validation = params.get("fieldValidation", "")
+    if validation not in VALIDATIONS:
+        causes.append(errors.not_supported("fieldValidation", validation, list(VALIDATIONS)))
+    if causes:
+        raise errors.invalid(kind, "", causes, META)
+    return WriteOptions(dry_run == "All", validation or "Warn")

@@ -1,0 +1,122 @@
+"""What all handlers share: settings, store, cache, registry, router, and the lookups that strategies use.
+
+One `Server` per process. `app` makes it, starts and stops it; handlers get it with each request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+
+from portway.apiserver.allocator import Allocator
+from portway.apiserver.cache import Cache, Change
+from portway.apiserver.config import ApiServerConfig
+from portway.apiserver.kinds.base import Context, Kind, Services, VirtualResource
+from portway.apiserver.namespaces import Reaper
+from portway.apiserver.registry import Preconditions, Registry
+from portway.apiserver.routing import Router, VirtualKey
+from portway.kube.errors import NotFound
+from portway.kube.identity import MASTERS, User
+from portway.kube.objects import Object, now_rfc3339
+from portway.kube.rbac import KINDS as RBAC_KINDS
+from portway.kube.rbac import RBAC
+from portway.storage import Store
+
+SYSTEM = User("system:apiserver", groups=(MASTERS, "system:authenticated"))
+"""Who the server itself is when it writes."""
+
+
+class Server:
+    """The running API server, without its HTTP."""
+
+    def __init__(
+        self,
+        store: Store,
+        config: ApiServerConfig,
+        kinds: Sequence[Kind],
+        virtual: Mapping[VirtualKey, VirtualResource],
+    ) -> None:
+        self.store = store
+        self.config = config
+        self.kinds = tuple(kinds)
+        self.virtual = dict(virtual)
+        self.router = Router(kinds, virtual)
+        self.rbac = RBAC()
+        self.allocator = Allocator(config.service_cluster_ip_range, config.service_node_port_range)
+        self.cache = Cache(store, config.watch_history, self._changed)
+        self._stored = {(kind.group, kind.plural): kind for kind in kinds if kind.store_plural is None}
+        self.services = Services(config, self.rbac, self.allocator, self, self.kinds)
+        self.registry = Registry(store, self.cache, self._stored, self._emptied)
+        self.reaper = Reaper(self.cache, self.kinds, self._delete, self._release)
+        self.ready = False
+        self.stopping = False
+        self._streams: set[asyncio.Event] = set()
+
+    def _changed(self, change: Change) -> None:
+        entry = change.entry
+        if entry.obj["kind"] in RBAC_KINDS:
+            obj = None if change.type == "DELETED" else entry.obj
+            self.rbac.set(entry.obj["kind"], entry.namespace, entry.name, obj)
+
+    def find(self, group: str, plural: str, namespace: str, name: str) -> Object | None:
+        """See `kinds.base.Lookup`."""
+        kind = self._stored.get((group, plural))
+        entry = kind and self.cache.shelf(kind.prefix).get(kind.key(namespace, name))
+        return entry.obj if entry else None
+
+    def objects(self, group: str, plural: str, namespace: str = "") -> Iterable[Object]:
+        """See `kinds.base.Lookup`."""
+        kind = self._stored.get((group, plural))
+        if kind is None:
+            return ()
+        prefix = f"{kind.prefix}{namespace}/" if namespace else kind.prefix
+        return [entry.obj for entry in self.cache.shelf(kind.prefix).scan(prefix)]
+
+    def kind_of(self, obj: Object) -> Kind:
+        """Returns the kind of an object; raises KeyError."""
+        wanted = (obj["apiVersion"], obj["kind"])
+        return {(kind.api_version, kind.kind): kind for kind in self.kinds}[wanted]
+
+    def context(
+        self, user: User, verb: str, namespace: str, name: str, subresource: str = "", *, dry_run: bool = False
+    ) -> Context:
+        """Returns the context of one request."""
+        return Context(user, verb, namespace, name, subresource, dry_run, now_rfc3339(), self.services)
+
+    def own_context(self, verb: str, namespace: str, name: str, subresource: str = "") -> Context:
+        """Returns the context of something that the server does of itself."""
+        return self.context(SYSTEM, verb, namespace, name, subresource)
+
+    def _emptied(self, namespace: str) -> None:
+        self.reaper.schedule(namespace)
+
+    async def _delete(self, kind: Kind, namespace: str, name: str) -> None:
+        try:
+            await self.registry.delete(kind, self.own_context("delete", namespace, name), Preconditions())
+        except NotFound:
+            return
+
+    async def _release(self, namespace: str) -> None:
+        def without_finalizers(obj: Object) -> Object:
+            obj.get("spec", {}).pop("finalizers", None)
+            return obj
+
+        kind = self._stored["", "namespaces"]
+        try:
+            await self.registry.update(kind, without_finalizers, self.own_context("update", "", namespace, "finalize"))
+        except NotFound:
+            return
+
+    def stream_opened(self, wake: asyncio.Event) -> None:
+        """Has `wake` set when the server stops, until `stream_closed`."""
+        self._streams.add(wake)
+
+    def stream_closed(self, wake: asyncio.Event) -> None:
+        """Ends `stream_opened`."""
+        self._streams.discard(wake)
+
+    def drain(self) -> None:
+        """Ends all watches and says not ready; other requests are still answered."""
+        self.stopping = True
+        for wake in self._streams:
+            wake.set()

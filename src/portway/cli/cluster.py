@@ -1,0 +1,90 @@
+"""How a command reaches a cluster: kubectl's options for it, and one place where the API's errors become one line."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from portway.cli.errors import CliError
+from portway.client.api import ApiClient
+from portway.client.kubeconfig import KubeconfigError, Overrides, load
+from portway.client.protocol import ApiUnreachable
+from portway.kube.errors import StatusError, Unauthorized
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option("-n", "--namespace", default="", metavar="NAME", help="namespace, instead of the context's"),
+    click.option("--kubeconfig", default="", metavar="FILE", help="instead of $KUBECONFIG or ~/.kube/config"),
+    click.option("--context", default="", metavar="NAME", help="context of the kubeconfig to use"),
+    click.option("-s", "--server", default="", metavar="URL", help="address of the cluster's API"),
+    click.option("--token", default="", metavar="TOKEN", help="bearer token to log in with"),
+    click.option("--insecure-skip-tls-verify", is_flag=True, help="do not verify the server's certificate"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The cluster that the options name.
+
+    Attributes:
+        client: speaks to it; closed by `connected`.
+        server: its URL.
+        namespace: where the user works; `explicit_namespace` is what -n said, "" when it wasn't given.
+        plain_server: its plain listener, as the kubeconfig tells; "" when it doesn't.
+    """
+
+    client: ApiClient
+    server: str
+    namespace: str
+    explicit_namespace: str
+    plain_server: str
+
+
+def options(command: F) -> F:
+    """Add kubectl's connection options; the command gets them as keyword arguments, for `connected`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def connected(action: Callable[[Connection], Awaitable[T]], **said: Any) -> T:
+    """Run `action` on the cluster that the options name. Raises CliError for all that a cluster can do wrong."""
+    try:
+        kubeconfig = load(said.pop("kubeconfig"))
+        overrides = Overrides(**said)
+        config = kubeconfig.resolve(overrides)
+        plain = _plain_server(kubeconfig.contexts, kubeconfig.clusters, overrides.context or kubeconfig.current_context)
+    except KubeconfigError as error:
+        raise CliError(f"{error}; --kubeconfig or $KUBECONFIG names another file") from error
+
+    async def talk() -> T:
+        client = ApiClient(config, user_agent="portway-cli")
+        try:
+            connection = Connection(client, config.server, config.namespace, overrides.namespace, plain)
+            return await action(connection)
+        finally:
+            await client.close()
+
+    try:
+        return asyncio.run(talk())
+    except Unauthorized as error:
+        raise CliError(f"{config.server} does not accept these credentials (401 Unauthorized)") from error
+    except StatusError as error:
+        raise CliError(error.message) from error
+    except ApiUnreachable as error:
+        raise CliError(f"cannot reach {error}") from error
+
+
+def _plain_server(contexts: Any, clusters: Any, context: str) -> str:
+    """The plain listener that `portway up` wrote into the cluster's extensions."""
+    from portway.up.kubeconfig import EXTENSION
+
+    cluster = clusters.get((contexts.get(context) or {}).get("cluster")) or {}
+    for entry in cluster.get("extensions") or []:
+        if isinstance(entry, dict) and entry.get("name") == EXTENSION:
+            return str((entry.get("extension") or {}).get("server") or "")
+    return ""

@@ -1,0 +1,253 @@
+"""One Kubernetes API over HTTP: requests, lists in pages, watches. Errors come back as the API's own Status.
+
+Where the API is and how to speak to it is a `ClusterConfig`; `kubeconfig` makes one as kubectl would. No caching and no
+retries here: `informer` and the controllers decide when to ask again.
+"""
+
+import random
+import ssl
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlencode
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from portway.client.protocol import ApiUnreachable, Page
+from portway.client.status import status_error
+from portway.kube.objects import Object
+
+__all__ = ["JSON_PATCH", "MERGE_PATCH", "STRATEGIC_MERGE_PATCH", "ApiClient", "ApiUnreachable", "ClusterConfig", "Page"]
+
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
+
+CONNECT_SECONDS = 10.0
+REQUEST_SECONDS = 60.0
+"""kube-apiserver's own deadline for a request that isn't a watch."""
+WATCH_SECONDS = 600
+"""A watch asks the server to end it after at most this long: clients spread anew over servers that come and go."""
+WATCH_SILENCE_SECONDS = 150.0
+"""Servers send a bookmark about every minute: a watch that is silent for longer than two of them is dead."""
+MAX_EVENT_BYTES = 32 << 20
+"""An API object is at most 3 MiB as sent (etcd's limit is below that); JSON may escape every byte of it."""
+TOKEN_FILE_SECONDS = 10.0
+"""How long a token read from a file is used: kubelet renews projected tokens well ahead of their expiry."""
+
+_SENT_AS = {"Accept": "application/json"}
+_REQUEST = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS)
+_WATCH = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=WATCH_SILENCE_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    """Where an API is and how to speak to it."""
+
+    server: str
+    """http(s)://host[:port][/prefix]; over a unix socket only the prefix matters."""
+    unix_socket: str | None = None
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
+    server_name: str | None = None
+    """Name to verify and to send as SNI instead of the host."""
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    token: str = field(default="", repr=False)
+    token_file: str = ""
+    """A bearer token in a file that may be renewed; wins over `token`, as in kubectl."""
+    namespace: str = "default"
+    """Where the user works when they say nothing."""
+
+    @classmethod
+    def local(cls, unix_socket: str, user: str, groups: tuple[str, ...] = ("system:masters",)) -> "ClusterConfig":
+        """The embedded API on its socket, which trusts the identity headers of whoever can open it."""
+        headers = (("X-Remote-User", user), *(("X-Remote-Group", group) for group in groups))
+        return cls("http://localhost", unix_socket=unix_socket, headers=headers)
+
+
+class ApiClient:
+    """A `protocol.Client` over HTTP/1.1. Use it from one event loop and `close` it there."""
+
+    def __init__(self, config: ClusterConfig, user_agent: str = "portway") -> None:
+        self.config = config
+        self._user_agent = user_agent
+        self._session: aiohttp.ClientSession | None = None
+        self._token, self._token_until = config.token, 0.0
+
+    async def close(self) -> None:
+        """End all connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def get(self, path: str, query: Mapping[str, str] | None = None) -> Object:
+        return await self._document("GET", path, query)
+
+    async def create(self, path: str, obj: Object) -> Object:
+        return await self._document("POST", path, body=obj)
+
+    async def update(self, path: str, obj: Object) -> Object:
+        return await self._document("PUT", path, body=obj)
+
+    async def patch(self, path: str, patch: object, content_type: str = STRATEGIC_MERGE_PATCH) -> Object:
+        """PATCH an object; `content_type` says which kind of patch it is."""
+        return await self._document("PATCH", path, body=patch, content_type=content_type)
+
+    async def delete(self, path: str, options: Object | None = None) -> Object:
+        return await self._document("DELETE", path, body=options)
+
+    async def text(self, path: str, query: Mapping[str, str] | None = None) -> str:
+        """What a GET answers, as text: /readyz and the like."""
+        async with self._open("GET", path, query, {"Accept": "*/*"}) as response:
+            return await response.text()
+
+    async def list(self, path: str, *, label_selector: str = "", field_selector: str = "") -> Page:
+        """A whole collection as one page."""
+        items: list[Object] = []
+        version = ""
+        async for page in self.pages(path, label_selector=label_selector, field_selector=field_selector):
+            items += page.items
+            version = page.resource_version
+        return Page(items, version)
+
+    async def pages(
+        self, path: str, *, label_selector: str = "", field_selector: str = "", limit: int = 500
+    ) -> AsyncGenerator[Page, None]:
+        query = _selection(label_selector, field_selector)
+        if limit:
+            query["limit"] = str(limit)
+        while True:
+            answer = await self.get(path, query)
+            metadata = answer.get("metadata") or {}
+            yield Page(answer.get("items") or [], metadata.get("resourceVersion", ""))
+            if not metadata.get("continue"):
+                return
+            query["continue"] = metadata["continue"]
+
+    async def watch(
+        self, path: str, resource_version: str, *, label_selector: str = "", field_selector: str = ""
+    ) -> AsyncGenerator[tuple[str, Object], None]:
+        query = _selection(label_selector, field_selector) | {
+            "watch": "true",
+            "resourceVersion": resource_version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(random.randint(WATCH_SECONDS // 2, WATCH_SECONDS)),
+        }
+        async with self._open("GET", path, query, _SENT_AS, limits=_WATCH) as response:
+            yield "BOOKMARK", {"metadata": {"resourceVersion": resource_version}}
+            async for line in _lines(response):
+                yield _event(line)
+
+    async def _document(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: object = None,
+        content_type: str = "application/json",
+    ) -> Object:
+        headers = dict(_SENT_AS)
+        data = None
+        if body is not None:
+            headers["Content-Type"] = content_type
+            data = orjson.dumps(body)
+        async with self._open(method, path, query, headers, data) as response:
+            return _decoded(await response.read())
+
+    @asynccontextmanager
+    async def _open(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        headers: Mapping[str, str],
+        data: bytes | None = None,
+        limits: aiohttp.ClientTimeout = _REQUEST,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A response with status 2xx. Foreign errors are turned into ours here and nowhere else."""
+        url = self.config.server.rstrip("/") + path + ("?" + urlencode(query) if query else "")
+        try:
+            async with self._connected().request(
+                method,
+                URL(url, encoded=True),
+                data=data,
+                headers={**headers, **self._authorization()},
+                allow_redirects=False,
+                server_hostname=self.config.server_name,
+                timeout=limits,
+            ) as response:
+                if response.status >= 300:
+                    raise status_error(response.status, response.headers, await response.read())
+                yield response
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            where = self.config.unix_socket or self.config.server
+            raise ApiUnreachable(f"{where}: {str(error) or type(error).__name__}") from error
+
+    def _connected(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            config = self.config
+            connector: aiohttp.BaseConnector
+            if config.unix_socket is not None:
+                connector = aiohttp.UnixConnector(config.unix_socket, limit=0)
+            else:
+                connector = aiohttp.TCPConnector(ssl=config.tls or True, limit=0)
+            headers = [*config.headers, ("User-Agent", self._user_agent)]
+            if config.unix_socket is not None:
+                headers.append(("Accept-Encoding", "identity"))
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                headers=headers,
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._session
+
+    def _authorization(self) -> dict[str, str]:
+        if self.config.token_file and time.monotonic() >= self._token_until:
+            self._token = Path(self.config.token_file).read_text().strip()
+            self._token_until = time.monotonic() + TOKEN_FILE_SECONDS
+        return {"Authorization": f"Bearer {self._token}"} if self._token else {}
+
+
+def _selection(label_selector: str, field_selector: str) -> dict[str, str]:
+    query = {"labelSelector": label_selector, "fieldSelector": field_selector}
+    return {key: value for key, value in query.items() if value}
+
+
+async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The lines of a stream. One that isn't ended by a newline was cut: no half event is ever taken for a whole one."""
+    rest = bytearray()
+    async for chunk in response.content.iter_any():
+        rest += chunk
+        if b"\n" in chunk:
+            *lines, tail = bytes(rest).split(b"\n")
+            rest = bytearray(tail)
+            for line in lines:
+                if line.strip():
+                    yield line
+        elif len(rest) > MAX_EVENT_BYTES:
+            raise ApiUnreachable("a watch event is too long")
+    if rest.strip():
+        raise ApiUnreachable("the watch was cut in the middle of an event")
+
+
+def _event(line: bytes) -> tuple[str, Object]:
+    event = _decoded(line)
+    kind, obj = event.get("type"), event.get("object")
+    if kind == "ERROR" and isinstance(obj, dict):
+        raise status_error(int(obj.get("code") or 500), {}, orjson.dumps(obj))
+    if not isinstance(kind, str) or not isinstance(obj, dict) or not isinstance(obj.get("metadata"), dict):
+        raise ApiUnreachable("a watch event is malformed")
+    return kind, obj
+
+
+def _decoded(body: bytes) -> Object:
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise ApiUnreachable("the answer is not JSON") from error
+    if not isinstance(document, dict):
+        raise ApiUnreachable("the answer is not a JSON object")
+    return document

@@ -1,0 +1,43 @@
+"""The seam of authorisation, and its implementation on the RBAC objects that the view watches.
+
+Decisions are values; whoever caches them keeps `generation` beside them and drops them when it moves on.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from portway.kube.attributes import Attributes
+from portway.kube.identity import User
+from portway.kube.rbac import RBAC, Decision
+
+
+class Authorizer(Protocol):
+    """Decides whether a user may do something."""
+
+    @property
+    def generation(self) -> int:
+        """Grows whenever a decision given before could be another one now."""
+        ...
+
+    def decide(self, user: User, attributes: Attributes, names: Sequence[str] = ()) -> Decision:
+        """Allowed or not, and upstream's reason (which may be "").
+
+        `names` are other spellings of attributes.name that mean the same target: a grant on any of them is a grant.
+        """
+        ...
+
+
+class RBACAuthorizer:
+    """`--authorization-mode=RBAC`, with upstream's privileged group system:masters in front of it."""
+
+    __slots__ = ("_rbac",)
+
+    def __init__(self, rbac: RBAC) -> None:
+        self._rbac = rbac
+
+    @property
+    def generation(self) -> int:
+        return self._rbac.generation
+
+    def decide(self, user: User, attributes: Attributes, names: Sequence[str] = ()) -> Decision:
+        return self._rbac.decide(user, attributes, names)

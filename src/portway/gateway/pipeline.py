@@ -1,0 +1,462 @@
+"""The one list: identify, authorise, route, connect, relay, record.
+
+Every request walks it in this order, whatever it is for; there is no side door. Each step is a method that takes the
+exchange and returns, raises the StatusError that is the answer, or raises Wait when it must ask somebody first (then
+the walk begins again once the answer is there). `connect` hands over to relay, which ends in `record`.
+"""
+
+import asyncio
+import os
+import traceback
+from collections.abc import Awaitable, Callable, Coroutine
+from time import time
+from typing import Final, NoReturn, Protocol
+
+from portway.client.view import ClusterView
+from portway.gateway import answers
+from portway.gateway import headers as h
+from portway.gateway.authentication import Authenticators, Identity
+from portway.gateway.authorization import Authorizer, impersonate
+from portway.gateway.crowd import Crowd
+from portway.gateway.http1 import Downstream
+from portway.gateway.locations import Located, Locations, Unsure
+from portway.gateway.record import Recorder
+from portway.gateway.relay import SANDBOX, Exchange
+from portway.gateway.requesthead import (
+    attributes_if_any,
+    attributes_of,
+    origin_form,
+    read_head,
+    remote_headers,
+    rest_of_head,
+)
+from portway.gateway.rewrite import Links
+from portway.gateway.settings import GatewaySettings
+from portway.gateway.upstream.connection import Upstream
+from portway.gateway.upstream.endpoint import Endpoint
+from portway.kube.attributes import Attributes
+from portway.kube.errors import BadRequest, Forbidden, StatusError, Unauthorized, forbidden, method_not_allowed
+from portway.kube.identity import User
+from portway.kube.proxyurl import ProxyURL, backend_path, forwarded_uri, match, parse_id, plain_prefix
+
+PROXIED: Final = frozenset((b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"HEAD", b"OPTIONS"))
+_METHODS: Final = {m: m.decode() for m in PROXIED}
+SAFE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS"))
+DECISIONS: Final = 1024
+"""Decisions remembered for one identity."""
+NOBODY: Final = Identity(User(""), "none")
+"""Who sent what could not be attributed to anybody."""
+NOTHING: Final = Attributes("", resource_request=False)
+
+
+class Wait(Exception):  # noqa: N818 - a signal, not an error
+    """The step needs an answer first."""
+
+    def __init__(self, answer: Awaitable[object]) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+class Grant:
+    """A decision and where it leads, for one identity, method and target; used again while it holds.
+
+    `located` is None for the API itself, whose endpoint then stands in `endpoints`.
+    """
+
+    __slots__ = ("attributes", "endpoints", "generation", "located", "prefix", "reason")
+
+    def __init__(
+        self,
+        attributes: Attributes,
+        reason: str,
+        generation: int,
+        located: Located | None,
+        endpoints: tuple[Endpoint, ...],
+        prefix: bytes,
+    ) -> None:
+        self.attributes = attributes
+        self.reason = reason
+        self.generation = generation
+        self.located = located
+        self.endpoints = endpoints
+        self.prefix = prefix
+
+    def links(self, host: bytes, endpoint: Endpoint | None) -> Links:
+        """The rewriting rules for an answer from an endpoint."""
+        backend = endpoint.label if endpoint is not None else ""
+        return Links(self.prefix.decode("ascii"), backend, host.decode("latin-1"))
+
+
+class LocalAnswers(Protocol):
+    """What the door answers itself: health and metrics."""
+
+    def answer(self, path: str, query: str) -> tuple[int, bytes, bytes] | None:
+        """(code, head without its empty line, body), or None when the path is the API's."""
+        ...
+
+
+class Door:
+    """What a worker's connections share: settings, view, caches, and the steps themselves."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        view: ClusterView,
+        authenticators: Authenticators,
+        authorizer: Authorizer,
+        locations: Locations,
+        recorder: Recorder,
+        local: LocalAnswers,
+    ) -> None:
+        self.settings = settings
+        self.limits = settings.limits
+        self.view = view
+        self.authenticators = authenticators
+        self.authorizer = authorizer
+        self.locations = locations
+        self.recorder = recorder
+        self.local = local
+        self.loop = asyncio.get_running_loop()
+        self.now = 0.0
+        self.response_due = 0.0
+        """When an answer that makes progress now is overdue; 0 = never."""
+        self.draining = False
+        self.sandbox = SANDBOX if settings.html_sandbox else b""
+        self.crowd = Crowd(settings.limits)
+        self._api = (locations.endpoints.get(settings.api_socket, 0),)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._audit_prefix, self._audit_count = _audit_prefix(), 0
+        self._tick()
+        self.steps: tuple[Callable[[Exchange], None], ...] = (
+            self.identify,
+            self.authorise,
+            self.route,
+            Exchange.connect,
+        )
+
+    def handle(self, exchange: Exchange) -> None:
+        """Walks the list. A step that waits, and so does what comes after it, goes on in a task of the door's."""
+        try:
+            for step in self.steps:
+                step(exchange)
+                if exchange.done:
+                    return
+        except Wait as wait:
+            self._own(self._resume(exchange, wait.answer), f"wait {exchange.audit_id}")
+        except StatusError as error:
+            self._refuse(exchange, error)
+
+    async def _resume(self, exchange: Exchange, answer: Awaitable[object]) -> None:
+        try:
+            await self._resumed(exchange, answer)
+        except BaseException:
+            exchange.down.transport.abort()  # a bug of ours must not leave the client waiting
+            raise
+
+    async def _resumed(self, exchange: Exchange, answer: Awaitable[object]) -> None:
+        try:
+            found = await answer
+        except StatusError as error:
+            self._refuse(exchange, error)
+            return
+        if isinstance(found, Identity):
+            exchange.identity = found
+        exchange.confirmed = True
+        if not exchange.done:
+            self.handle(exchange)
+
+    def _own(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = self.loop.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _refuse(self, exchange: Exchange, error: StatusError) -> None:
+        extra = b""
+        if exchange.attributes is None and exchange.problem is None:
+            exchange.attributes = attributes_if_any(exchange)
+        if self._asks_for_login(exchange, error):
+            error = Unauthorized("Log in to open this page.") if isinstance(error, Forbidden) else error
+            extra = b'WWW-Authenticate: Basic realm="Portway", charset="UTF-8"\r\n'
+        exchange.refuse(error, extra)
+
+    def _asks_for_login(self, exchange: Exchange, error: StatusError) -> bool:
+        """A browser without a credential, or with a wrong one, is asked for one; a program gets upstream's 401 or
+        403.
+        """
+        if not self.authenticators.passwords or error.code not in (401, 403) or not self.wants_page(exchange):
+            return False
+        return error.code == 401 or (exchange.identity is not None and exchange.identity.method == "anonymous")
+
+    def next_audit_id(self) -> str:
+        """A UUID for the next request; echoed as `Audit-Id`."""
+        self._audit_count += 1
+        return f"{self._audit_prefix}{self._audit_count:012x}"
+
+    # identify
+
+    def identify(self, exchange: Exchange) -> None:
+        """Who is it. Reads the head once: what is forwarded of it, and what the door itself needs to know."""
+        if exchange.problem is not None:
+            raise exchange.problem
+        if not exchange.audit_id:
+            exchange.audit_id = self.next_audit_id()
+            try:
+                read_head(exchange)
+            except StatusError:
+                exchange.close = True  # where the next request begins is in doubt
+                raise
+        if exchange.identity is None:
+            special = exchange.special
+            protocols = special.get(h.WEBSOCKET_PROTOCOL) if exchange.upgrade else None
+            found = self.authenticators.identify(special.get(h.AUTHORIZATION), exchange.down.certificate, protocols)
+            if not isinstance(found, Identity):
+                raise Wait(found)
+            exchange.identity = found
+        if h.IMPERSONATE in exchange.special and exchange.impersonated is None:
+            self._impersonate(exchange, exchange.identity)
+
+    def _impersonate(self, exchange: Exchange, identity: Identity) -> None:
+        low = [(n.lower(), v) for n, v in exchange.fields]
+        try:
+            user = impersonate(identity, low, self.authorizer)
+        except BadRequest as error:
+            exchange.refuse(error, b"X-Content-Type-Options: nosniff\r\n")
+            return
+        if user is not identity.user:
+            exchange.impersonated = user
+            exchange.acting = Identity(user, identity.method, ambient=identity.ambient, expires=identity.expires)
+
+    # authorise
+
+    def authorise(self, exchange: Exchange) -> None:
+        """May they. A decision that still holds is used again: one look-up by method and target."""
+        identity = exchange.acting or exchange.identity or NOBODY
+        target = exchange.target
+        end = plain_prefix(target)
+        if end:
+            known: Grant | None = identity.decisions.get((exchange.method, target[:end]))
+            if known is not None and self.holds(known):
+                exchange.grant = known
+                exchange.attributes = known.attributes
+                exchange.path, mark, query = target[end:].partition(b"?")
+                exchange.query = mark + query
+                if identity.ambient:
+                    self._guard(exchange)
+                return
+        self._decide(exchange, identity)
+
+    def holds(self, grant: Grant) -> bool:
+        """Whether a decision and its location are still true."""
+        located = grant.located
+        return (
+            grant.generation == self.authorizer.generation
+            and located is not None
+            and not located.stale
+            and located.expires > self.now
+        )
+
+    def _decide(self, exchange: Exchange, identity: Identity) -> None:
+        exchange.target = origin_form(exchange)
+        url = match(exchange.target)
+        attributes = exchange.attributes = attributes_of(exchange, url)
+        generation = self.authorizer.generation
+        located, problem = self._locate(exchange, url) if url is not None else (None, None)
+        decision = self.authorizer.decide(
+            identity.user, attributes, located.location.spellings if located is not None else ()
+        )
+        if not decision.allowed:
+            raise forbidden(attributes, identity.user, decision.reason)
+        if identity.ambient:
+            self._guard(exchange)
+        if url is None:
+            exchange.grant = Grant(attributes, decision.reason, generation, None, self._api, b"")
+            return
+        if exchange.method not in PROXIED:
+            raise method_not_allowed()
+        if located is None:
+            self._confirm(url, problem)
+        exchange.path, exchange.query = url.path, url.query
+        grant = Grant(attributes, decision.reason, generation, located, located.endpoints, url.prefix)
+        exchange.grant = grant
+        if len(identity.decisions) >= DECISIONS:
+            identity.decisions.clear()
+        identity.decisions[exchange.method, url.prefix] = grant
+
+    def _locate(self, exchange: Exchange, url: ProxyURL) -> tuple[Located | None, StatusError | None]:
+        try:
+            target = parse_id(url.resource, url.id)
+            return self.locations.find(url.resource, url.namespace, target, self.now), None
+        except Unsure as unsure:
+            if exchange.confirmed and unsure.problem is None:
+                return None, StatusError("the target changes faster than it can be found")
+            return None, None if not exchange.confirmed else unsure.problem
+        except StatusError as error:
+            return None, error
+
+    def _confirm(self, url: ProxyURL, problem: StatusError | None) -> NoReturn:
+        if problem is not None:
+            raise problem
+        raise Wait(self.locations.ask(url.resource, url.namespace, parse_id(url.resource, url.id), self.now))
+
+    def _guard(self, exchange: Exchange) -> None:
+        """Refuses what another origin makes a browser send with the user's ambient credential (CSRF, cross-site
+        WebSockets).
+        """
+        if exchange.method in SAFE and not exchange.upgrade:
+            return
+        special = exchange.special
+        origin = special.get(h.ORIGIN)
+        if origin is None:
+            foreign = special.get(h.FETCH_SITE, b"none") not in (b"same-origin", b"none")
+        else:
+            authority = origin.partition(b"://")[2].lower()
+            foreign = not authority or authority != special.get(h.HOST, b"").lower()
+        if foreign:
+            raise Forbidden(
+                "this request comes from a page of another origin, and browsers add your credential to it unasked; "
+                "send it from a program with a token, or let an administrator turn the HTML sandbox off"
+            )
+
+    # route
+
+    def route(self, exchange: Exchange) -> None:
+        """Where to, and with which head: the bytes that were decided on."""
+        grant = exchange.grant
+        if grant is None:
+            raise StatusError("no decision was made")
+        if grant.located is None:
+            self._route_api(exchange)
+            return
+        method, raw, query = exchange.method, exchange.path, exchange.query
+        if not raw and (method == b"GET" or method == b"HEAD") and not exchange.upgrade:
+            exchange.answer(301, *answers.moved(grant.prefix + b"/" + query))
+            return
+        path = backend_path(raw)
+        rest = exchange.rest = rest_of_head(
+            exchange, exchange.down.forwarded_for(exchange.special.get(h.FORWARDED_FOR))
+        )
+        uri = b"" if exchange.upgrade else b"X-Forwarded-Uri: %b\r\n" % forwarded_uri(grant.prefix, raw, path)
+        exchange.head = b"%b %b%b HTTP/1.1\r\n%b%b" % (method, path, query, uri, rest)
+
+    def _route_api(self, exchange: Exchange) -> None:
+        path, _, query = exchange.target.partition(b"?")
+        own = self.local.answer(path.decode("latin-1"), query.decode("latin-1"))
+        if own is not None:
+            if exchange.method not in (b"GET", b"HEAD"):
+                raise method_not_allowed()
+            exchange.answer(*own)
+            return
+        identity = exchange.acting or exchange.identity or NOBODY
+        rest = rest_of_head(exchange, remote_headers(identity.user))
+        exchange.head = b"%b %b HTTP/1.1\r\n%b" % (exchange.method, exchange.target, rest)
+
+    # connect
+
+    def dial(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        """Opens a connection for an exchange."""
+        self._own(self._dial(exchange, endpoint), f"dial {endpoint.label}")
+
+    async def _dial(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        try:
+            async with asyncio.timeout(self.limits.connect_timeout):
+                upstream = await endpoint.dial(lambda: Upstream(endpoint), self.limits.handshake_timeout)
+        except TimeoutError:
+            exchange.dial_failed(f"dial tcp {endpoint.label}: i/o timeout")
+        except OSError as error:
+            exchange.dial_failed(f"dial tcp {endpoint.label}: {error.strerror or error}")
+        except BaseException:
+            exchange.down.transport.abort()  # a bug of ours must not leave the client waiting
+            raise
+        else:
+            exchange.dialled(upstream)
+
+    def keep(self, upstream: Upstream) -> None:
+        """Pools a connection that is idle again."""
+        if upstream.closed:
+            return
+        upstream.since = self.now
+        upstream.endpoint.idle.append(upstream)
+
+    def wants_page(self, exchange: Exchange) -> bool:
+        """Whether a person's browser is at the other end: it accepts HTML by name."""
+        return b"text/html" in exchange.special.get(h.ACCEPT, b"")
+
+    # record
+
+    def record(self, exchange: Exchange, stage: str) -> None:
+        """What happened, as one tuple."""
+        special = exchange.special
+        grant = exchange.grant
+        endpoint = exchange.endpoint
+        self.recorder.add(
+            (
+                exchange.started,
+                time() - exchange.started,
+                exchange.audit_id,
+                stage,
+                exchange.identity or NOBODY,
+                exchange.impersonated,
+                exchange.attributes or NOTHING,
+                _METHODS.get(exchange.method) or exchange.method.decode("latin-1"),
+                exchange.target,
+                exchange.status,
+                exchange.received,
+                exchange.sent,
+                exchange.down.peer,
+                special.get(h.FORWARDED_FOR),
+                special.get(h.USER_AGENT),
+                "allow" if grant is not None else "forbid" if exchange.status == 403 else "",
+                grant.reason if grant is not None else "",
+                endpoint.label if endpoint is not None else exchange.served_by,
+                "1.0" if exchange.old else "1.1",
+                special.get(h.REFERER),
+                exchange.message,
+            )
+        )
+
+    # connections
+
+    def _tick(self) -> None:
+        self.now = self.loop.time()
+        timeout = self.limits.response_timeout
+        self.response_due = self.now + timeout if timeout else 0.0
+
+    def sweep(self) -> None:
+        """Once a second: ends what is overdue or idle for too long, and tunnels whose caller or right is gone."""
+        self._tick()
+        now = self.now
+        for down in list(self.crowd.connections):
+            try:
+                self._sweep_one(down, now)
+            except Exception:  # one connection's trouble must not end every other's
+                traceback.print_exc()
+                down.transport.abort()
+        self.locations.endpoints.close_idle(now - self.limits.upstream_idle_timeout)
+
+    def _sweep_one(self, down: Downstream, now: float) -> None:
+        if down.deadline <= now:
+            down.expire()
+        active = down.active
+        if active is not None and (0.0 < active.deadline <= now or (active.tunnel and self._tunnel_over(active))):
+            active.expire("the service did not answer in time")
+
+    def _tunnel_over(self, exchange: Exchange) -> bool:
+        identity, grant = exchange.identity, exchange.grant
+        if identity is None or grant is None or not identity.alive():
+            return True
+        if grant.generation != self.authorizer.generation:
+            spellings = grant.located.location.spellings if grant.located is not None else ()
+            user = (exchange.acting or identity).user
+            if not self.authorizer.decide(user, grant.attributes, spellings).allowed:
+                return True
+            grant.generation = self.authorizer.generation
+        return time() - exchange.started > self.limits.upgrade_lifetime
+
+
+def _audit_prefix() -> str:
+    """The worker's part of its audit ids: a version 4 UUID whose last group counts."""
+    random = os.urandom(8).hex()
+    return f"{random[:8]}-{random[8:12]}-4{random[12:15]}-8{os.urandom(2).hex()[:3]}-"
+
+
+__all__ = ["NOBODY", "Door", "Grant", "LocalAnswers", "Wait"]

@@ -1,0 +1,148 @@
+"""Sockets and TLS: the listeners of one worker, certificates that can be renewed while it runs, and the end of it all.
+
+Workers share a port with SO_REUSEPORT, so that each has a queue of its own and none waits for another.
+"""
+
+import asyncio
+import socket
+import ssl
+from pathlib import Path
+
+from portway.gateway.http1 import Downstream
+from portway.gateway.pipeline import Door
+from portway.gateway.settings import GatewaySettings
+
+BACKLOG = 4096
+SHUTDOWN = 1.0
+"""Seconds that a client has to answer the end of a TLS connection."""
+
+
+class ListenError(Exception):
+    """A listener can't be had; one line that says why and what to do."""
+
+
+def bind(address: str, port: int) -> socket.socket:
+    """A TCP socket bound to a shared port; ListenError when somebody else has it."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.bind((address, port))
+    except OSError as error:
+        sock.close()
+        raise ListenError(
+            f"cannot listen on {address} port {port}: {error.strerror}; choose another port or address"
+        ) from error
+    sock.setblocking(False)
+    return sock
+
+
+def read_bundle(path: str) -> str:
+    """A file of PEM certificates, "" for no path; ListenError when it can't be used."""
+    if not path:
+        return ""
+    try:
+        text = Path(path).read_text("ascii")
+        ssl.create_default_context(cadata=text)
+    except (OSError, UnicodeDecodeError, ssl.SSLError) as error:
+        raise ListenError(f"the kubelets' authority cannot be used ({path}): {error}") from error
+    return text
+
+
+class Certificates:
+    """The server's TLS context, whose handshakes use what the files hold now.
+
+    The listeners keep one context for ever; each handshake is handed over to the newest. Loading new files into an old
+    context would not do: OpenSSL adds to the authorities of clients that it trusts, and forgets none.
+    """
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        """ListenError when a file can't be used."""
+        self._files = settings.tls_cert_file, settings.tls_private_key_file
+        self._client_ca = settings.authentication.client_ca_file
+        self._seen = self._stamp()
+        self._newest = self._load(self._new())
+        self.context = self._load(self._new())
+        self.context.sni_callback = self._hand_over
+
+    def _hand_over(self, handshake: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        handshake.context = self._newest
+
+    def _new(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        # No tickets: a resumed session brings its client certificate along, whoever is trusted by now.
+        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_NO_TICKET
+        context.num_tickets = 0
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+
+    def _load(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        try:
+            context.load_cert_chain(*self._files)
+            if self._client_ca:
+                context.verify_mode = ssl.CERT_OPTIONAL
+                context.load_verify_locations(self._client_ca)
+        except OSError as error:
+            names = ", ".join(name for name in (*self._files, self._client_ca) if name)
+            raise ListenError(f"the certificate, key or client CA cannot be used ({names}): {error}") from error
+        return context
+
+    def _stamp(self) -> tuple[int, ...]:
+        return tuple(
+            Path(f).stat().st_mtime_ns if Path(f).exists() else 0 for f in (*self._files, self._client_ca) if f
+        )
+
+    def changed(self) -> bool:
+        """Whether a file is another one than when it was read."""
+        return self._stamp() != self._seen
+
+    def reload(self) -> None:
+        """Reads the files again; ListenError leaves what was in force."""
+        self._seen = self._stamp()  # files that can't be used are complained of once
+        self._newest = self._load(self._new())
+
+
+class Listeners:
+    """The listening sockets of one worker."""
+
+    def __init__(self, door: Door, settings: GatewaySettings) -> None:
+        self._door = door
+        self._settings = settings
+        self._servers: list[asyncio.Server] = []
+        self.certificates = Certificates(settings) if settings.secure_port else None
+
+    async def open(self) -> None:
+        """Starts to accept. Raises ListenError."""
+        settings, loop, door = self._settings, asyncio.get_running_loop(), self._door
+        if self.certificates is not None:
+            server = await loop.create_server(
+                lambda: Downstream(door, secure=True),
+                sock=bind(settings.bind_address, settings.secure_port),
+                ssl=self.certificates.context,
+                ssl_handshake_timeout=settings.limits.handshake_timeout,
+                ssl_shutdown_timeout=SHUTDOWN,
+                backlog=BACKLOG,
+            )
+            self._servers.append(server)
+        if settings.insecure_port:
+            server = await loop.create_server(
+                lambda: Downstream(door, secure=False), sock=bind("127.0.0.1", settings.insecure_port), backlog=BACKLOG
+            )
+            self._servers.append(server)
+
+    async def drain(self) -> None:
+        """Accepts no more, lets what is under way end, and returns when nothing is left or time is up."""
+        for server in self._servers:
+            server.close()
+        door = self._door
+        door.draining = True
+        for down in list(door.crowd.connections):
+            down.close_if_idle()
+        deadline = door.loop.time() + self._settings.limits.drain_timeout
+        while door.crowd.connections and door.loop.time() < deadline:
+            await asyncio.sleep(0.05)
+        for down in list(door.crowd.connections):
+            down.transport.abort()

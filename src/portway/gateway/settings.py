@@ -1,0 +1,130 @@
+"""Everything that a gateway worker is told, in one frozen object; nothing else in the gateway reads files or the
+environment for it.
+
+It crosses the process boundary as JSON. Limits bound what a peer controls; each names its precedent.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on what clients and backends may make a worker hold. Sizes in bytes, times in seconds, 0 = no bound
+    where said.
+    """
+
+    header_bytes: int = 65536
+    """Request line and headers together; over it 431 (nginx: 32 KiB, Envoy: 60 KiB, kube-apiserver: 1 MiB)."""
+    header_count: int = 256
+    """Header fields of one request; over it 431."""
+    url_bytes: int = 16384
+    """Length of the request target; over it 414."""
+    header_timeout: float = 32.0
+    """First byte to end of headers (kube-apiserver's ReadHeaderTimeout)."""
+    body_timeout: float = 60.0
+    """Between two reads of a request body that the backend is waiting for (nginx's client_body_timeout)."""
+    idle_timeout: float = 90.0
+    """A kept-alive client connection without a request (kube-apiserver's IdleTimeout)."""
+    handshake_timeout: float = 10.0
+    """TLS handshakes, both sides (Go's TLSHandshakeTimeout)."""
+    connect_timeout: float = 10.0
+    """Dialling an endpoint, before the next one is tried."""
+    response_timeout: float = 3600.0
+    """From the end of a request to its response's headers, and between two reads of the response; 0 = none, as
+    upstream.
+    """
+    upstream_idle_timeout: float = 60.0
+    """A pooled connection without a request (Go's transport: 90 s; ours is the side that must close first)."""
+    requests_per_connection: int = 100000
+    """After as many answers a client connection is closed politely, so that clients spread over workers again."""
+    connections_per_client: int = 10000
+    """Open connections of one peer address in one worker."""
+    connections: int = 50000
+    """Open client connections in one worker."""
+    pipelined: int = 64
+    """Requests that may wait behind the one being answered; over it the connection ends after them."""
+    upgrade_lifetime: float = 86400.0
+    """Longest life of an upgraded connection: a credential that was revoked ends no later than this."""
+    upgrade_idle_timeout: float = 3600.0
+    """An upgraded connection without a byte in either direction."""
+    drain_timeout: float = 30.0
+    """SIGTERM to the end of what is still open (Kubernetes' default grace period)."""
+
+
+@dataclass(frozen=True)
+class Authentication:
+    """Who may come in, and by what."""
+
+    anonymous_auth: bool = True
+    token_auth_file: str = ""
+    basic_auth_file: str = ""
+    client_ca_file: str = ""
+    service_account_key_files: tuple[str, ...] = ()
+    service_account_issuer: str = "https://kubernetes.default.svc"
+    api_audiences: tuple[str, ...] = ("https://kubernetes.default.svc",)
+
+
+@dataclass(frozen=True)
+class Record:
+    """Where events go. Paths: empty = off, "-" = standard output."""
+
+    audit_log_path: str = ""
+    audit_policy_file: str = ""
+    audit_log_maxsize: int = 100
+    """Mebibytes after which the file is rotated (kube-apiserver's flag; 0 = never)."""
+    audit_log_maxbackup: int = 5
+    access_log: str = "off"
+    """off, json or combined."""
+    access_log_path: str = "-"
+    run_dir: str = ""
+    """Directory where workers leave each other their counters."""
+
+
+@dataclass(frozen=True)
+class GatewaySettings:
+    """One gateway. `api_socket` is the unix socket of the API server that the door watches and passes API requests
+    to.
+    """
+
+    api_socket: str
+    bind_address: str = "127.0.0.1"
+    secure_port: int = 6443
+    tls_cert_file: str = ""
+    tls_private_key_file: str = ""
+    insecure_port: int = 0
+    workers: int = 1
+    cluster_cidrs: tuple[str, ...] = ()
+    """The cluster's pod ranges: loopback and other special addresses inside them are pods, outside them they are
+    refused.
+    """
+    html_sandbox: bool = True
+    """Serve a service's HTML in a sandboxed origin when the browser's credential is ambient (basic, certificate)."""
+    endpoints_without_pods: bool = False
+    """Dial hand-made endpoints that name no pod; upstream never does."""
+    external_names: bool = False
+    """Proxy to ExternalName services; upstream never does."""
+    kubelet_ca_file: str = ""
+    limits: Limits = field(default_factory=Limits)
+    authentication: Authentication = field(default_factory=Authentication)
+    record: Record = field(default_factory=Record)
+
+    def to_json(self) -> str:
+        """For a worker's standard input."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "GatewaySettings":
+        """What to_json wrote; unknown keys are a TypeError."""
+        value = json.loads(text)
+        for name, kind in (("limits", Limits), ("authentication", Authentication), ("record", Record)):
+            value[name] = _from_dict(kind, value.get(name, {}))
+        return _from_dict(cls, value)
+
+
+def _from_dict(kind: type[T], value: dict[str, Any]) -> T:
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})

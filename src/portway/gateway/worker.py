@@ -1,0 +1,159 @@
+"""One gateway worker process: reads its settings, watches the cluster, serves until it is told to stop.
+
+    python -m portway.gateway.worker INDEX  < settings.json
+
+SIGTERM drains and exits 0, a second one exits at once; SIGHUP reads certificates, tokens and passwords again. Exit
+code 78 (EX_CONFIG) says that starting it again would not help.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import os
+import resource
+import signal
+import sys
+
+import uvloop
+
+from portway.client.api import ApiClient, ClusterConfig
+from portway.client.view import ClusterView
+from portway.gateway.authentication import Authenticators, ConfigurationError
+from portway.gateway.authorization import RBACAuthorizer
+from portway.gateway.health import Health
+from portway.gateway.locations import Locations
+from portway.gateway.pipeline import Door
+from portway.gateway.record import Recorder
+from portway.gateway.routing import Router
+from portway.gateway.server import ListenError, Listeners, read_bundle
+from portway.gateway.settings import GatewaySettings
+from portway.gateway.upstream.addresses import AddressPolicy
+
+EX_CONFIG = 78
+FLUSH = 0.01
+"""Seconds between two looks at the records: short, so that formatting a batch never delays a request noticeably."""
+SWEEP = 1.0
+CERTIFICATE_CHECK = 10
+"""Sweeps between two looks at the certificate files."""
+PR_SET_PDEATHSIG = 1
+
+
+class Worker:
+    """The parts of one worker, put together."""
+
+    def __init__(self, settings: GatewaySettings, index: int) -> None:
+        self._settings = settings
+        self._client = ApiClient(
+            ClusterConfig(
+                server="http://portway",
+                unix_socket=settings.api_socket,
+                headers=(("X-Remote-User", "system:portway:gateway"), ("X-Remote-Group", "system:masters")),
+            )
+        )
+        self._view = ClusterView()
+        policy = AddressPolicy(settings.cluster_cidrs)
+        router = Router(
+            self._view,
+            policy,
+            endpoints_without_pods=settings.endpoints_without_pods,
+            external_names=settings.external_names,
+        )
+        kubelet_ca = read_bundle(settings.kubelet_ca_file)
+        locations = Locations(self._view, self._client, router, policy, kubelet_ca)
+        self._authenticators = Authenticators(settings.authentication, self._view)
+        self._recorder = Recorder(settings.record, index)
+        authorizer = RBACAuthorizer(self._view.rbac)
+        health = Health(self._view, self._recorder)
+        door = Door(settings, self._view, self._authenticators, authorizer, locations, self._recorder, health)
+        self._door = door
+        self._recorder.metrics.gauge("portway_connections", lambda: len(door.crowd.connections))
+        self._listeners = Listeners(door, settings)
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serves until stopped."""
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, self._stopped)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        await self._view.start(self._client, retry_cap=2.0)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._flush(), name="flush"), group.create_task(self._sweep(), name="sweep")]
+            await self._first_sync()
+            if not self._stop.is_set():
+                await self._listeners.open()
+                gc.collect()
+                gc.freeze()
+                await self._stop.wait()
+                await self._listeners.drain()
+            for task in tasks:
+                task.cancel()
+        self._recorder.close()
+        self._authenticators.close()
+        await self._view.stop()
+        await self._client.close()
+
+    async def _first_sync(self) -> None:
+        """Nothing is served from half a view; but a stop while waiting for the first one is obeyed."""
+        synced = asyncio.ensure_future(self._view.wait_synced())
+        stopped = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait((synced, stopped), return_when=asyncio.FIRST_COMPLETED)
+        for task in (synced, stopped):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    def _stopped(self) -> None:
+        if self._stop.is_set():
+            os._exit(1)
+        self._stop.set()
+
+    def _reload(self) -> None:
+        """Each by itself: a broken certificate must not keep a withdrawn token in force."""
+        certificates = self._listeners.certificates
+        for reload in (certificates.reload if certificates is not None else None, self._authenticators.reload):
+            try:
+                if reload is not None:
+                    reload()
+            except (ListenError, ConfigurationError) as error:
+                print(f"portway: reload: {error}; what was read before stays in force", file=sys.stderr, flush=True)
+
+    async def _flush(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH)
+            self._recorder.flush()
+
+    async def _sweep(self) -> None:
+        sweeps = 0
+        while True:
+            await asyncio.sleep(SWEEP)
+            self._door.sweep()
+            sweeps += 1
+            certificates = self._listeners.certificates
+            if sweeps % CERTIFICATE_CHECK == 0 and certificates is not None and certificates.changed():
+                self._reload()
+
+
+async def _main(settings: GatewaySettings, index: int) -> int:
+    code = 0
+    try:
+        await Worker(settings, index).run()
+    except* (ListenError, ConfigurationError) as errors:
+        print(f"portway: {errors.exceptions[0]}", file=sys.stderr, flush=True)
+        code = EX_CONFIG
+    return code
+
+
+def main() -> None:
+    """The process."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    gc.set_threshold(20000, 20, 20)
+    settings = GatewaySettings.from_json(sys.stdin.read())
+    sys.exit(uvloop.run(_main(settings, int(sys.argv[1]))))
+
+
+if __name__ == "__main__":
+    main()

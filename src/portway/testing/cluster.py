@@ -1,0 +1,119 @@
+"""An embedded cluster of real processes for a test: started on free ports, waited for, and ended by its process id."""
+
+import json
+import socket
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+START = 30.0
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where it is. `kubeconfig` is the administrator's; `output` is what `up` printed so far, a file."""
+
+    server: str
+    kubeconfig: Path
+    data_dir: Path
+    process: subprocess.Popen[bytes]
+    output: Path
+
+    def request(self, method: str, path: str, token: str, body: Any = None, **headers: str) -> tuple[int, bytes]:
+        """(status, body) of one request over TLS; JSON bodies."""
+        data = None if body is None else json.dumps(body).encode()
+        fields = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", **headers}
+        request = urllib.request.Request(self.server + path, data, fields, method=method)
+        try:
+            with urllib.request.urlopen(request, context=_no_verification(), timeout=10) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+
+    def settle(self, path: str, token: str) -> None:
+        """Waits until a path answers with something else than a refusal of the router (404, 503)."""
+        wait_until(lambda: self.request("GET", path, token)[0] not in (404, 503), f"{path} did not become reachable")
+
+
+def _no_verification() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def free_port() -> int:
+    """A TCP port that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def wait_until(condition: Any, failure: str, seconds: float = START) -> None:
+    """Polls until a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(failure)
+        time.sleep(0.02)
+
+
+def wait_for_port(address: str, port: int) -> None:
+    """Waits until somebody accepts."""
+
+    def accepts() -> bool:
+        try:
+            socket.create_connection((address, port), 1).close()
+        except OSError:
+            return False
+        return True
+
+    wait_until(accepts, f"nobody listens on {address}:{port}")
+
+
+def self_signed(directory: Path, name: str) -> tuple[Path, Path]:
+    """A certificate and key for tests, PEM files."""
+    certificate, key = directory / f"{name}.crt", directory / f"{name}.key"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    subprocess.run([*command.split(), "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    return certificate, key
+
+
+@contextmanager
+def started(directory: Path, *flags: str, workers: int = 2) -> Iterator[Cluster]:
+    """`portway up` with a data directory of its own; ready when this returns, drained and gone when the block ends."""
+    port = free_port()
+    data = directory / "data"
+    output = directory / "up.log"
+    argv = [sys.executable, "-m", "portway", "up", "--data-dir", str(data), "--secure-port", str(port)]
+    with output.open("wb") as log:
+        process = subprocess.Popen([*argv, "--workers", str(workers), *flags], stdout=log, stderr=subprocess.STDOUT)
+    cluster = Cluster(f"https://127.0.0.1:{port}", data / "admin.kubeconfig", data, process, output)
+    try:
+        wait_until(lambda: process.poll() is not None or _ready(cluster), f"not ready: {output.read_text()}")
+        if process.poll() is not None:
+            raise RuntimeError(f"portway up ended: {output.read_text()}")
+        yield cluster
+    finally:
+        process.terminate()
+        try:
+            process.wait(40)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _ready(cluster: Cluster) -> bool:
+    try:
+        return cluster.request("GET", "/readyz", "")[0] == 200
+    except OSError:
+        return False

@@ -1,0 +1,54 @@
+"""What the control process is told. Apart from `control.py`, so that who starts it needn't load what it loads."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ControlSettings:
+    """Settings of one control process; they cross the process boundary as JSON on its standard input.
+
+    Attributes:
+        socket_fd: the inherited listening socket; socket_path is where the controllers and the node agent find it.
+        database: path of the SQLite file; "" = memory.
+        tokens: the joined static tokens.
+        signing_key: private key of service account tokens; key_files: further ones that are believed.
+        advertise: "host:port" of the door.
+        controllers: kube-controller-manager's --controllers, comma-separated.
+        seed: names the cluster among those of this machine.
+        environment: what pods inherit.
+    """
+
+    socket_fd: int
+    socket_path: str
+    database: str
+    tokens: str
+    signing_key: str
+    key_files: tuple[str, ...]
+    issuer: str
+    audiences: tuple[str, ...]
+    service_cluster_ip_range: str
+    service_node_port_range: tuple[int, int]
+    advertise: str
+    controllers: str
+    cluster_cidr: str
+    seed: str
+    log_dir: str
+    demo: bool
+    environment: dict[str, str]
+
+    def to_json(self) -> bytes:
+        """For the process's standard input."""
+        return json.dumps(dataclasses.asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, content: str) -> "ControlSettings":
+        """What to_json wrote."""
+        value: dict[str, Any] = json.loads(content)
+        return cls(**{key: _frozen(one) for key, one in value.items()})
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,183 @@
+"""The supervising process of `portway up`: checks, first-run set-up, then the control process and the gateway workers.
+
+Everything that can be wrong is found here, before a child starts, and is one line (`UpError`). What runs afterwards is
+`gateway.supervisor`'s to keep running. The terminal's text is `banner.py`'s.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from portway.gateway.settings import Authentication, GatewaySettings, Limits, Record
+from portway.gateway.supervisor import Child, Supervisor
+from portway.up import bootstrap, datadir, listeners
+from portway.up.banner import Banner
+from portway.up.bootstrap import Credentials
+from portway.up.controlsettings import ControlSettings
+from portway.up.datadir import DataDir
+from portway.up.settings import PLAIN_ADDRESS, UpSettings
+
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_API_BACKLOG = 1024
+
+
+def up(settings: UpSettings, environment: Mapping[str, str]) -> int:
+    """Run a cluster until it is told to stop; the exit code. Raises UpError when it cannot start."""
+    listeners.check(_listeners(settings))
+    directory = datadir.prepare(settings.data_dir)
+    with contextlib.closing(datadir.take_lock(directory)):
+        datadir.clear_run(directory)
+        credentials = bootstrap.bootstrap(settings, directory)
+        bootstrap.join_trust(settings, directory)
+        with api_socket(directory) as listener:
+            children = _children(settings, directory, credentials, listener, environment)
+            return asyncio.run(_supervise(settings, directory, credentials, children))
+
+
+async def _supervise(settings: UpSettings, directory: DataDir, credentials: Credentials, children: list[Child]) -> int:
+    supervisor = _Supervisor(settings, directory, children)
+    banner = Banner(settings, credentials, directory)
+    telling = asyncio.create_task(banner.when_ready(), name="banner")
+    try:
+        return await supervisor.run()
+    finally:
+        telling.cancel()
+
+
+class _Supervisor(Supervisor):
+    """Brings the joined files up to date before the children read them again."""
+
+    def __init__(self, settings: UpSettings, directory: DataDir, children: list[Child]) -> None:
+        super().__init__(children)
+        self._up_settings = settings
+        self._directory = directory
+
+    def signal(self, number: int) -> None:
+        if number == signal.SIGHUP:
+            try:
+                bootstrap.join_trust(self._up_settings, self._directory)
+            except OSError as error:
+                print(f"portway: reload: {error}; what was read before stays in force", file=sys.stderr, flush=True)
+                return
+        super().signal(number)
+
+
+@contextlib.contextmanager
+def api_socket(directory: DataDir) -> Iterator[socket.socket]:
+    """The API server's listening socket, for the owner alone (0600). It outlives the process that serves it."""
+    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as listener:
+        before = os.umask(0o177)
+        try:
+            listener.bind(str(directory.api_socket))
+        finally:
+            os.umask(before)
+        listener.listen(_API_BACKLOG)
+        yield listener
+
+
+def _listeners(settings: UpSettings) -> list[listeners.Listener]:
+    found = [listeners.Listener(settings.bind_address, settings.secure_port, "--secure-port", "--bind-address")]
+    if settings.plain_port:
+        found.append(listeners.Listener(PLAIN_ADDRESS, settings.plain_port, "--insecure-port", "--insecure-port 0"))
+    return found
+
+
+def _children(
+    settings: UpSettings,
+    directory: DataDir,
+    credentials: Credentials,
+    listener: socket.socket,
+    environment: Mapping[str, str],
+) -> list[Child]:
+    """The control process first: it is stopped last."""
+    inherited = {name: environment[name] for name in _INHERITED if name in environment}
+    control = control_settings(settings, directory, credentials, listener.fileno(), inherited)
+    gateway = gateway_settings(settings, directory, credentials).to_json().encode()
+    env = inherited | {"PORTWAY_PARENT_PID": str(os.getpid())}
+    children = [
+        Child(
+            name="control",
+            argv=(sys.executable, "-m", "portway.up.control"),
+            env=env,
+            input=control.to_json(),
+            pass_fds=(listener.fileno(),),
+        )
+    ]
+    for index in range(settings.workers):
+        argv = (sys.executable, "-m", "portway.gateway.worker", str(index))
+        children.append(Child(name=f"gateway worker {index}", argv=argv, env=env, input=gateway))
+    return children
+
+
+def control_settings(
+    settings: UpSettings, directory: DataDir, credentials: Credentials, socket_fd: int, inherited: dict[str, str]
+) -> ControlSettings:
+    """What the control process is told."""
+    log_dir = directory.run / "logs"
+    log_dir.mkdir(mode=0o700, exist_ok=True)
+    return ControlSettings(
+        socket_fd=socket_fd,
+        socket_path=str(directory.api_socket),
+        database=str(directory.database) if settings.store == "sqlite" else "",
+        tokens=str(credentials.tokens),
+        signing_key=str(credentials.signing_key),
+        key_files=tuple(str(file) for file in settings.service_account_key_file),
+        issuer=settings.service_account_issuer,
+        audiences=settings.audiences,
+        service_cluster_ip_range=settings.service_cluster_ip_range,
+        service_node_port_range=settings.service_node_port_range,
+        advertise=settings.server.removeprefix("https://"),
+        controllers=",".join(settings.controllers),
+        cluster_cidr=settings.cluster_cidr,
+        seed=str(directory.root),
+        log_dir=str(log_dir),
+        demo=settings.demo,
+        environment=inherited | {"PYTHONUNBUFFERED": "1"},
+    )
+
+
+def gateway_settings(settings: UpSettings, directory: DataDir, credentials: Credentials) -> GatewaySettings:
+    """What the gateway workers are told."""
+    changed: dict[str, Any] = dict(settings.limit)
+    metrics = directory.run / "gateway"
+    metrics.mkdir(mode=0o700, exist_ok=True)
+    return GatewaySettings(
+        api_socket=str(directory.api_socket),
+        bind_address=settings.bind_address,
+        secure_port=settings.secure_port,
+        tls_cert_file=str(credentials.tls_cert),
+        tls_private_key_file=str(credentials.tls_key),
+        insecure_port=settings.plain_port,
+        workers=settings.workers,
+        cluster_cidrs=(settings.cluster_cidr,),
+        html_sandbox=settings.html_sandbox,
+        endpoints_without_pods=settings.proxy_endpoints_without_pods,
+        external_names=settings.proxy_external_names,
+        kubelet_ca_file=str(settings.kubelet_certificate_authority or ""),
+        limits=Limits(**changed),
+        authentication=Authentication(
+            anonymous_auth=settings.anonymous_auth,
+            token_auth_file=str(credentials.tokens),
+            basic_auth_file=str(credentials.htpasswd),
+            client_ca_file=str(credentials.client_ca),
+            service_account_key_files=tuple(
+                str(file) for file in (credentials.signing_key, *settings.service_account_key_file)
+            ),
+            service_account_issuer=settings.service_account_issuer,
+            api_audiences=settings.audiences,
+        ),
+        record=Record(
+            audit_log_path=settings.audit_log_path,
+            audit_policy_file=str(settings.audit_policy_file or ""),
+            audit_log_maxsize=settings.audit_log_maxsize,
+            audit_log_maxbackup=settings.audit_log_maxbackup,
+            access_log=settings.access_log,
+            access_log_path=settings.access_log_path,
+            run_dir=str(metrics),
+        ),
+    )

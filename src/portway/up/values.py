@@ -1,0 +1,144 @@
+"""Text of one flag or configuration key → its value.
+
+Each parser raises ValueError with words that fit behind "NAME: "; `settings.py` adds the name and where it came from.
+Nothing here looks at the file system: a path that isn't there is found out by whoever opens it.
+"""
+
+import dataclasses
+import ipaddress
+import re
+from pathlib import Path
+
+_PORT_RANGE = re.compile(r"(\d{1,5})-(\d{1,5})\Z")
+_TRUE = frozenset({"true", "yes", "on", "1"})
+_FALSE = frozenset({"false", "no", "off", "0"})
+
+
+def text(value: str) -> str:
+    """Any text that isn't empty."""
+    if not value:
+        raise ValueError("must not be empty")
+    return value
+
+
+def path(value: str) -> Path:
+    """A path, absolute, with `~` for the home directory."""
+    if "\0" in text(value):
+        raise ValueError("must not hold a null character")
+    try:
+        return Path(value).expanduser().absolute()
+    except RuntimeError:
+        raise ValueError(f'"{value}" names a user without a home directory') from None
+
+
+def output_path(value: str) -> str:
+    """Where lines are written: "" = nowhere, "-" = standard output, otherwise a path."""
+    return value if value in ("", "-") else str(path(value))
+
+
+def boolean(value: str) -> bool:
+    """`true` or `false`, as Go's flags take them, and YAML's other spellings."""
+    lowered = value.lower()
+    if lowered not in _TRUE | _FALSE:
+        raise ValueError(f'"{value}" is neither true nor false')
+    return lowered in _TRUE
+
+
+def whole_number(value: str) -> int:
+    """A number without a sign."""
+    if not value.isascii() or not value.isdigit():
+        raise ValueError(f'"{value}" is not a whole number')
+    return int(value)
+
+
+def workers(value: str) -> int:
+    """1 to 256 processes."""
+    number = whole_number(value)
+    if not 1 <= number <= 256:
+        raise ValueError(f"{number} is not between 1 and 256")
+    return number
+
+
+def port(value: str) -> int:
+    """A TCP port; 0 is left to the caller's meaning."""
+    if not value.isascii() or not value.isdigit() or int(value) > 65535:
+        raise ValueError(f'"{value}" is not a port number (0-65535)')
+    return int(value)
+
+
+def listening_port(value: str) -> int:
+    """A TCP port that a client can be told: not 0."""
+    number = port(value)
+    if number == 0:
+        raise ValueError("0 is not a port to listen on; give one between 1 and 65535")
+    return number
+
+
+def address(value: str) -> str:
+    """An IP address in its canonical form."""
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise ValueError(f'"{value}" is not an IP address, such as 127.0.0.1 or ::1') from None
+
+
+def network(value: str) -> str:
+    """A CIDR without host bits, such as 10.96.0.0/16, in its canonical form."""
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError as error:
+        raise ValueError(f'"{value}" is not a CIDR such as 10.96.0.0/16 ({error})') from None
+
+
+def service_network(value: str) -> str:
+    """A CIDR with room for services: at least 8 addresses, and IPv6 no larger than Kubernetes allocates from."""
+    canonical = network(value)
+    room = ipaddress.ip_network(canonical).max_prefixlen - ipaddress.ip_network(canonical).prefixlen
+    if room < 3:
+        raise ValueError(f"{canonical} is too small: a service range needs at least 8 addresses")
+    return canonical
+
+
+def port_range(value: str) -> tuple[int, int]:
+    """`30000-32767` → (30000, 32767), both included."""
+    match = _PORT_RANGE.match(value)
+    if match is None:
+        raise ValueError(f'"{value}" is not a range such as 30000-32767')
+    low, high = int(match[1]), int(match[2])
+    if not 1 <= low <= high <= 65535:
+        raise ValueError(f"{value} does not lie within 1-65535 in ascending order")
+    return low, high
+
+
+def limit(value: str) -> tuple[str, float]:
+    """`name=number`, one of gateway.settings.Limits' fields with dashes; the number is of that field's kind."""
+    from portway.gateway.settings import Limits  # here, because few starts change one
+
+    name, mark, number = value.partition("=")
+    known = {n.replace("_", "-"): type(default) for n, default in dataclasses.asdict(Limits()).items()}
+    if not mark or name not in known:
+        raise ValueError(f'"{value}" is not NAME=VALUE with one of the names {", ".join(known)}')
+    try:
+        found = known[name](number)
+    except ValueError:
+        raise ValueError(f'"{number}" is no number for {name}') from None
+    if not 0 <= found < 2**40 or (found == 0 and name != "response-timeout"):
+        raise ValueError(f"{name} must be more than 0")
+    return name.replace("-", "_"), found
+
+
+def choice(*allowed: str) -> "Choice":
+    """One of a few words."""
+    return Choice(allowed)
+
+
+class Choice:
+    """A parser that takes one of `allowed` and names them all when it doesn't."""
+
+    def __init__(self, allowed: tuple[str, ...]) -> None:
+        self.allowed = allowed
+
+    def __call__(self, value: str) -> str:
+        if value not in self.allowed:
+            raise ValueError(f'"{value}" is not one of {", ".join(self.allowed)}')
+        return value

@@ -1,0 +1,124 @@
+"""Request bodies: what is read, what is refused, and in which words."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from portway.apiserver.body import Decoded, Expected, decode, repeated_fields, too_deep
+from portway.kube.errors import BadRequest, StatusError, UnsupportedMediaType
+
+SERVICE = Expected("v1", "Service")
+
+
+def read(body: bytes, content_type: str = "application/json", expected: Expected = SERVICE) -> Decoded:
+    return asyncio.run(decode(body, content_type, expected))
+
+
+def refusal(body: bytes, content_type: str = "application/json") -> str:
+    with pytest.raises(BadRequest) as caught:
+        read(body, content_type)
+    return caught.value.message
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8", ""])
+def test_json_gets_kind_and_version_where_they_are_missing(content_type: str) -> None:
+    found = read(b'{"metadata":{"name":"a"},"spec":{"ports":[{"port":80}]}}', content_type)
+    assert found.obj == {
+        "kind": "Service",
+        "apiVersion": "v1",
+        "metadata": {"name": "a"},
+        "spec": {"ports": [{"port": 80}]},
+    }
+    assert found.problems == []
+
+
+def test_yaml_is_read_as_the_json_it_stands_for() -> None:
+    text = b"metadata: {name: a, labels: {date: 2020-01-01}}\nspec: {ports: [{port: 80}], clusterIP: None}\n"
+    found = read(text, "application/yaml").obj
+    assert found["metadata"]["labels"] == {"date": "2020-01-01"}
+    assert found["spec"] == {"ports": [{"port": 80}], "clusterIP": "None"}
+
+
+def test_unknown_and_repeated_fields_are_problems_by_path() -> None:
+    body = b'{"spec":{"foo":{"x":1}},"bar":2,"spec":{"ports":[{"port":80,"port":8,"prot":1}]}}'
+    problems = read(body).problems
+    assert 'unknown field "bar"' in problems
+    assert 'unknown field "spec.ports[0].prot"' in problems
+    assert 'duplicate field "spec"' in problems
+    assert 'duplicate field "spec.ports[0].port"' in problems
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "words"),
+    [
+        (b"", "application/json", "unexpected end of JSON input (<empty>)"),
+        (b"{nope", "application/json", "the object provided is unrecognized (must be of type Service): "),
+        (b"{" + b"n" * 40, "application/json", "({" + "n" * 29 + " ...)"),
+        (b"nope", "application/json", "(6e6f7065)"),
+        (b"[1]", "application/json", "cannot unmarshal array"),
+        (b"a: [", "application/yaml", "error converting YAML to JSON"),
+        (b"a: &x [1]\nb: [*x, *x]\n", "application/yaml", "aliases are not accepted"),
+        (b"a: 2020-13-45\n? [1]\n: 2\n", "application/yaml", "error converting YAML to JSON"),
+        (b"{" * 300, "application/json", "unrecognized"),
+        (b'{"a":' * 300 + b"1" + b"}" * 300, "application/json", "exceeded max depth"),
+        (b"nothing", "application/vnd.kubernetes.protobuf", "expected prefix 6b 38 73 00"),
+        (b'{"kind":"Pod"}', "application/json", 'Pod in version "v1" cannot be handled as a Service'),
+        (b'{"kind":"Service","apiVersion":"v2"}', "application/json", "does not match the expected API version (v1)"),
+        (b'{"kind":1}', "application/json", "must be strings"),
+        (
+            b'{"spec":{"ports":[{"port":"80"}]}}',
+            "application/json",
+            "json: cannot unmarshal string into Go struct field ServicePort.spec.ports.port of type int32",
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_upstream_s_words(body: bytes, content_type: str, words: str) -> None:
+    assert words in refusal(body, content_type)
+
+
+def test_other_media_types_are_refused_with_the_accepted_ones() -> None:
+    with pytest.raises(UnsupportedMediaType, match="types include: application/json, "):
+        read(b"x", "text/plain")
+
+
+def test_a_large_body_is_read_like_a_small_one() -> None:
+    value = {"metadata": {"name": "a", "annotations": {"x": "y" * 200_000}}}
+    assert read(orjson.dumps(value)).obj["metadata"] == value["metadata"]
+
+
+def test_depth_is_counted_over_lists_and_objects() -> None:
+    value: Any = 1
+    for _ in range(100):
+        value = [{"a": value}]
+    assert not too_deep(value)
+    assert too_deep([value])
+
+
+documents = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(documents)
+def test_a_document_without_repetition_has_no_repeated_fields(document: Any) -> None:
+    assert repeated_fields(orjson.dumps(document)) == []
+
+
+@given(
+    st.one_of(st.binary(max_size=60), documents.map(orjson.dumps)),
+    st.sampled_from(["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"]),
+)
+def test_any_bytes_are_read_or_refused_with_our_error(body: bytes, content_type: str) -> None:
+    try:
+        found = read(body, content_type)
+    except StatusError:
+        return
+    assert found.obj["kind"] == "Service"

@@ -1,0 +1,167 @@
+"""Flags, file and defaults → settings, and what is said when they cannot be."""
+
+import contextlib
+import string
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from portway.up import values
+from portway.up.errors import SettingsError
+from portway.up.settings import DEFAULTS, OPTIONS, closest, default_data_dir, load, read_config
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "portway.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_defaults_are_those_of_kube_apiserver_where_it_has_the_same(tmp_path: Path) -> None:
+    settings = load({"data-dir": str(tmp_path)})
+    assert (settings.bind_address, settings.secure_port, settings.plain_port) == ("127.0.0.1", 6443, 0)
+    assert settings.service_cluster_ip_range == "10.96.0.0/16"
+    assert settings.service_node_port_range == (30000, 32767)
+    assert settings.anonymous_auth is True
+    assert settings.audiences == ("https://kubernetes.default.svc.cluster.local",)
+    assert settings.workers >= 1
+    assert settings.server == "https://127.0.0.1:6443"
+    assert settings.plain_server == ""
+
+
+def test_the_demo_opens_the_plain_listener_unless_told_otherwise() -> None:
+    assert load({"demo": "true"}).plain_server == "http://127.0.0.1:8080"
+    assert load({"demo": "true", "insecure-port": "0"}).plain_port == 0
+    assert load({"demo": "true", "insecure-port": "9090"}).plain_port == 9090
+
+
+def test_a_flag_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path) -> None:
+    file = write(
+        tmp_path, "secure-port: 7443\nworkers: 3\nanonymous-auth: false\ncontrollers: ['*', '-endpoints-controller']\n"
+    )
+    settings = load({"workers": "5"}, file)
+    assert (settings.secure_port, settings.workers, settings.anonymous_auth) == (7443, 5, False)
+    assert settings.controllers == ("*", "-endpoints-controller")
+    assert settings.insecure_port is None
+
+
+def test_repeated_flags_and_commas_make_one_list() -> None:
+    settings = load({"api-audiences": ("a,b", "c")})
+    assert settings.api_audiences == ("a", "b", "c")
+
+
+def test_an_empty_file_is_no_settings(tmp_path: Path) -> None:
+    assert read_config(write(tmp_path, "# nothing yet\n")) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("secure_port: 1\n", 'unknown key "secure_port"; did you mean "secure-port"?'),
+        ("sekure-port: 1\n", 'did you mean "secure-port"?'),
+        ("zzz: 1\n", 'unknown key "zzz"; `portway up --help` lists the names'),
+        ("- a\n", "must hold keys and values"),
+        ("a: [\n", "not YAML"),
+        ("secure-port: [1, 2]\n", "secure-port: must be a single value"),
+        ("secure-port:\n", "secure-port: has no value"),
+        ("secure-port: ninety\n", 'secure-port: "ninety" is not a port number'),
+        ("config: x\n", 'unknown key "config"'),
+    ],
+)
+def test_a_file_that_cannot_be_is_named_in_one_line(tmp_path: Path, text: str, says: str) -> None:
+    file = write(tmp_path, text)
+    with pytest.raises(SettingsError) as caught:
+        load({}, file)
+    message = str(caught.value)
+    assert says in message
+    assert message.startswith(str(file))
+    assert "\n" not in message
+    assert not caught.value.usage
+
+
+def test_a_file_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot read") as caught:
+        load({}, tmp_path / "absent.yaml")
+    assert caught.value.usage
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ({"secure-port": "0"}, "--secure-port: 0 is not a port to listen on"),
+        ({"secure-port": "65536"}, "--secure-port"),
+        ({"insecure-port": "-1"}, "--insecure-port"),
+        ({"bind-address": "localhost"}, '"localhost" is not an IP address'),
+        ({"anonymous-auth": "maybe"}, '"maybe" is neither true nor false'),
+        ({"service-cluster-ip-range": "10.96.0.0"}, "too small"),
+        ({"service-cluster-ip-range": "10.96.0.1/16"}, "not a CIDR"),
+        ({"service-node-port-range": "32767-30000"}, "ascending order"),
+        ({"service-node-port-range": "many"}, "not a range such as 30000-32767"),
+        ({"access-log": "xml"}, "not one of off, json, combined"),
+        ({"store": "etcd"}, "not one of sqlite, memory"),
+        ({"workers": "0"}, "not between 1 and 256"),
+        ({"data-dir": ""}, "must not be empty"),
+        ({"tls-cert-file": "a"}, "belong together"),
+        ({"tls-private-key-file": "a"}, "belong together"),
+        ({"secure-port": "9000", "insecure-port": "9000"}, "are both 9000"),
+        ({"cluster-cidr": "10.96.4.0/24"}, "overlap"),
+    ],
+)
+def test_a_flag_that_cannot_be_is_a_usage_error_in_one_line(flags: dict[str, str], says: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(flags)
+    assert says in str(caught.value)
+    assert str(caught.value).startswith("--")
+    assert "\n" not in str(caught.value)
+    assert caught.value.usage
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"XDG_STATE_HOME": "/var/state"}, Path("/var/state/portway")),
+        ({"XDG_STATE_HOME": "relative"}, Path.home() / ".portway"),
+        ({}, Path.home() / ".portway"),
+    ],
+)
+def test_the_data_directory_follows_xdg(environment: dict[str, str], expected: Path) -> None:
+    assert default_data_dir(environment) == expected
+
+
+@pytest.mark.parametrize(
+    ("bind", "server"),
+    [("0.0.0.0", "https://127.0.0.1:6443"), ("::", "https://[::1]:6443"), ("::1", "https://[::1]:6443")],
+)
+def test_the_server_url_is_one_that_can_be_dialled(bind: str, server: str) -> None:
+    assert load({"bind-address": bind}).server == server
+
+
+def test_every_default_survives_its_own_parser() -> None:
+    spelt = {"service-node-port-range": "30000-32767", "anonymous-auth": "true", "demo": "false"}
+    for name, default in DEFAULTS.items():
+        if default not in (None, (), ""):
+            assert OPTIONS[name].value(spelt.get(name, default)) == default, name
+
+
+@given(st.one_of(st.text(), st.text().map(lambda name: f"~{name}")))
+def test_parsers_raise_value_error_and_nothing_else(text: str) -> None:
+    for option in OPTIONS.values():
+        with contextlib.suppress(ValueError):
+            option.value(text)
+
+
+@given(st.integers(1, 65535), st.integers(1, 65535))
+def test_port_ranges_round_trip(one: int, other: int) -> None:
+    low, high = sorted((one, other))
+    assert values.port_range(f"{low}-{high}") == (low, high)
+
+
+@given(st.sampled_from(sorted(OPTIONS)), st.data())
+def test_a_misspelt_name_finds_its_neighbour(name: str, data: st.DataObject) -> None:
+    if len(name) < 8:
+        return
+    at = data.draw(st.integers(0, len(name) - 1))
+    typo = name[:at] + data.draw(st.sampled_from(string.ascii_lowercase)) + name[at + 1 :]
+    assert "did you mean" in closest(typo, OPTIONS)
