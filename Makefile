@@ -47,7 +47,7 @@ bench: setup      ## Portway beside its peers, one table
 
 lock: setup       ## renew requirements-dev.lock
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-header --quiet --output-file requirements-dev.lock
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --quiet --output-file requirements-dev.lock
 
 clean:            ## remove what make made
 	rm -rf .venv .mypy_cache .ruff_cache .hypothesis .portway
