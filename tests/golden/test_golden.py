@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from portway.testing.cluster import Cluster, self_signed, started, wait_for_port
+from portway.testing.cluster import Cluster, accepts, self_signed, started, wait_until
 
 pytestmark = [pytest.mark.golden, pytest.mark.timeout(120)]
 
@@ -30,38 +30,63 @@ DEVIATIONS = json.loads((HERE / "deviations.json").read_text())
 
 
 class Backend:
-    """The recorded cases' backend, in its own namespace when root."""
+    """The recorded cases' backend, in its own namespace when root: one that ends with the process, however that ends."""
 
     def __init__(self, directory: Path) -> None:
         certificate, key = self_signed(directory, "backend")
-        self._namespace = f"pw{os.getpid()}" if os.geteuid() == 0 and shutil.which("ip") else ""
-        self.address = ADDRESS if self._namespace else "127.64.200.2"
+        separate = os.geteuid() == 0 and shutil.which("ip") is not None
+        self.address = ADDRESS if separate else "127.64.200.2"
         argv = [sys.executable, str(RECORDED / "backend.py"), self.address, str(certificate), str(key)]
-        if self._namespace:
-            self._make_namespace()
-            argv = ["ip", "netns", "exec", self._namespace, *argv]
-        self._process = subprocess.Popen(argv)
-        wait_for_port(self.address, 9443)
+        if separate:
+            waiting = [
+                "setpriv",
+                "--pdeathsig",
+                "KILL",
+                "unshare",
+                "--net",
+                "sh",
+                "-c",
+                'echo; read _; exec "$@"',
+                "sh",
+            ]
+            argv = [*waiting, *argv]
+        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        try:
+            if separate:
+                self._connect()
+            wait_until(self._listens, f"no backend at {self.address}")
+        except BaseException:
+            self.close()
+            raise
 
-    def _make_namespace(self) -> None:
-        name, link = self._namespace, f"v{self._namespace}"
+    def _connect(self) -> None:
+        """A pair of interfaces between the process's namespace and ours, and then its start."""
+        start, ready = self._process.stdin, self._process.stdout
+        assert start is not None
+        assert ready is not None
+        assert ready.readline() == b"\n"
+        space, link = f"/proc/{self._process.pid}/ns/net", f"pw{self._process.pid}"
         for command in (
-            f"ip netns add {name}",
-            f"ip link add {link} type veth peer name eth0 netns {name}",
+            f"ip link add {link} type veth peer name eth0 netns {self._process.pid}",
             f"ip addr add 10.77.0.1/24 dev {link}",
             f"ip link set {link} up",
-            f"ip -n {name} addr add {ADDRESS}/24 dev eth0",
-            f"ip -n {name} link set eth0 up",
-            f"ip -n {name} link set lo up",
+            f"nsenter --net={space} ip addr add {ADDRESS}/24 dev eth0",
+            f"nsenter --net={space} ip link set eth0 up",
+            f"nsenter --net={space} ip link set lo up",
         ):
             subprocess.run(command.split(), check=True)
+        start.write(b"\n")
+        start.flush()
+
+    def _listens(self) -> bool:
+        if self._process.poll() is not None:
+            raise RuntimeError(f"the backend ended: exit code {self._process.returncode}")
+        return all(accepts(self.address, port) for port in (9200, 9300, 9443))
 
     def close(self) -> None:
-        """Ends the process and removes the namespace (its veth pair goes with it)."""
+        """Ends the process; its namespace and the interfaces go with it."""
         self._process.terminate()
-        self._process.wait(10)
-        if self._namespace:
-            subprocess.run(["ip", "netns", "del", self._namespace], check=True)
+        self._process.communicate(timeout=10)
 
     def localised(self, value: Any) -> Any:
         """A case or an answer with this backend's address in it."""
