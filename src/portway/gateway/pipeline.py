@@ -359,7 +359,7 @@ class Door:
     async def _dial(self, exchange: Exchange, endpoint: Endpoint) -> None:
         try:
             async with asyncio.timeout(self.limits.connect_timeout):
-                upstream = await endpoint.dial(lambda: Upstream(endpoint), self.limits.handshake_timeout)
+                upstream = await endpoint.dial(lambda: Upstream(endpoint))
         except TimeoutError:
             exchange.dial_failed(f"dial tcp {endpoint.label}: i/o timeout")
         except OSError as error:

@@ -31,9 +31,9 @@ class Limits:
     idle_timeout: float = 90.0
     """A kept-alive client connection without a request (kube-apiserver's IdleTimeout)."""
     handshake_timeout: float = 10.0
-    """TLS handshakes, both sides (Go's TLSHandshakeTimeout)."""
-    connect_timeout: float = 10.0
-    """Dialling an endpoint, before the next one is tried."""
+    """A client's TLS handshake (Go's TLSHandshakeTimeout)."""
+    connect_timeout: float = 5.0
+    """Dialling an endpoint, its TLS handshake included, before the next one is tried (Envoy: 5 s)."""
     response_timeout: float = 3600.0
     """From the end of a request to its response's headers, and between two reads of the response; 0 = none, as
     upstream.

@@ -55,17 +55,17 @@ class Endpoint:
         if self.failures >= FAILURES_BEFORE_REST:
             self.rests_until = now + min(2.0 ** (self.failures - FAILURES_BEFORE_REST), LONGEST_REST)
 
-    async def dial(self, factory: Callable[[], "Upstream"], handshake_timeout: float) -> "Upstream":
+    async def dial(self, factory: Callable[[], "Upstream"]) -> "Upstream":
         """Opens one connection. Raises OSError (ssl.SSLError among them)."""
         try:
-            return await self._dial(factory, handshake_timeout)
+            return await self._dial(factory)
         except (ValueError, TypeError) as error:
             if isinstance(error, OSError):
                 raise
             # A server name that TLS can't ask for (no IDNA, a null byte): whoever waits for us must hear of it.
             raise OSError(f'the server name "{self.server_name}" cannot be used: {error}') from error
 
-    async def _dial(self, factory: Callable[[], "Upstream"], handshake_timeout: float) -> "Upstream":
+    async def _dial(self, factory: Callable[[], "Upstream"]) -> "Upstream":
         loop = asyncio.get_running_loop()
         if not self.port:
             _, made = await loop.create_unix_connection(factory, self.address)
@@ -78,7 +78,6 @@ class Endpoint:
                 self.port,
                 ssl=self.tls,
                 server_hostname=self.server_name,
-                ssl_handshake_timeout=handshake_timeout,
             )
         return made
 
