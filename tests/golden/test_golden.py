@@ -30,7 +30,7 @@ DEVIATIONS = json.loads((HERE / "deviations.json").read_text())
 
 
 class Backend:
-    """The recorded cases' backend, in its own namespace when root: one that ends with the process, however that ends."""
+    """The recorded cases' backend, in its own namespace when root: one that ends with the process, however it ends."""
 
     def __init__(self, directory: Path) -> None:
         certificate, key = self_signed(directory, "backend")
