@@ -134,7 +134,7 @@ def test_trust_that_is_read_again_leaves_nothing_behind(
     monkeypatch.setattr(trust, "REFRESH", 0.0)
     keys = {"portway.dev/backend-ca": "configmap/bundle"}
     door.service("tls", door.backend(), annotations=keys, ports=[{"port": 443}])
-    locations = door.door.locations
+    locations = door.door.cluster.locations
 
     def located(pem: str) -> Endpoint:
         door.objects[CONFIG_MAP] = {"data": {"ca.crt": pem}}

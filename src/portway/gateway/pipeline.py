@@ -12,14 +12,14 @@ from collections.abc import Awaitable, Callable, Coroutine
 from time import time
 from typing import Final, NoReturn, Protocol
 
-from portway.client.view import ClusterView
 from portway.gateway import answers
 from portway.gateway import headers as h
 from portway.gateway.authentication import Authenticators, Identity
-from portway.gateway.authorization import Authorizer, impersonate
+from portway.gateway.authorization import impersonate
+from portway.gateway.cluster import Cluster
 from portway.gateway.crowd import Crowd
 from portway.gateway.http1 import Downstream
-from portway.gateway.locations import Located, Locations, Unsure
+from portway.gateway.locations import Located, Unsure
 from portway.gateway.record import Recorder
 from portway.gateway.relay import SANDBOX, Exchange
 from portway.gateway.requesthead import (
@@ -27,7 +27,6 @@ from portway.gateway.requesthead import (
     attributes_of,
     origin_form,
     read_head,
-    remote_headers,
     rest_of_head,
 )
 from portway.gateway.rewrite import Links
@@ -63,10 +62,11 @@ class Grant:
     `located` is None for the API itself, whose endpoint then stands in `endpoints`.
     """
 
-    __slots__ = ("attributes", "endpoints", "generation", "located", "prefix", "reason")
+    __slots__ = ("attributes", "cluster", "endpoints", "generation", "located", "prefix", "reason")
 
     def __init__(
         self,
+        cluster: Cluster,
         attributes: Attributes,
         reason: str,
         generation: int,
@@ -74,6 +74,7 @@ class Grant:
         endpoints: tuple[Endpoint, ...],
         prefix: bytes,
     ) -> None:
+        self.cluster = cluster
         self.attributes = attributes
         self.reason = reason
         self.generation = generation
@@ -101,19 +102,15 @@ class Door:
     def __init__(
         self,
         settings: GatewaySettings,
-        view: ClusterView,
+        cluster: Cluster,
         authenticators: Authenticators,
-        authorizer: Authorizer,
-        locations: Locations,
         recorder: Recorder,
         local: LocalAnswers,
     ) -> None:
         self.settings = settings
         self.limits = settings.limits
-        self.view = view
+        self.cluster = cluster
         self.authenticators = authenticators
-        self.authorizer = authorizer
-        self.locations = locations
         self.recorder = recorder
         self.local = local
         self.loop = asyncio.get_running_loop()
@@ -123,7 +120,6 @@ class Door:
         self.draining = False
         self.sandbox = SANDBOX if settings.html_sandbox else b""
         self.crowd = Crowd(settings.limits)
-        self._api = (locations.endpoints.get(settings.api_socket, 0),)
         self._tasks: set[asyncio.Task[None]] = set()
         self._audit_prefix, self._audit_count = _audit_prefix(), 0
         self._tick()
@@ -218,7 +214,7 @@ class Door:
     def _impersonate(self, exchange: Exchange, identity: Identity) -> None:
         low = [(n.lower(), v) for n, v in exchange.fields]
         try:
-            user = impersonate(identity, low, self.authorizer)
+            user = impersonate(identity, low, self.cluster.authorizer)
         except BadRequest as error:
             exchange.refuse(error, b"X-Content-Type-Options: nosniff\r\n")
             return
@@ -249,7 +245,7 @@ class Door:
         """Whether a decision and its location are still true."""
         located = grant.located
         return (
-            grant.generation == self.authorizer.generation
+            grant.generation == grant.cluster.authorizer.generation
             and located is not None
             and not located.stale
             and located.expires > self.now
@@ -259,9 +255,10 @@ class Door:
         exchange.target = origin_form(exchange)
         url = match(exchange.target)
         attributes = exchange.attributes = attributes_of(exchange, url)
-        generation = self.authorizer.generation
-        located, problem = self._locate(exchange, url) if url is not None else (None, None)
-        decision = self.authorizer.decide(
+        cluster = self.cluster
+        generation = cluster.authorizer.generation
+        located, problem = self._locate(cluster, exchange, url) if url is not None else (None, None)
+        decision = cluster.authorizer.decide(
             identity.user, attributes, located.location.spellings if located is not None else ()
         )
         if not decision.allowed:
@@ -269,23 +266,23 @@ class Door:
         if identity.ambient:
             self._guard(exchange)
         if url is None:
-            exchange.grant = Grant(attributes, decision.reason, generation, None, self._api, b"")
+            exchange.grant = Grant(cluster, attributes, decision.reason, generation, None, (), b"")
             return
         if exchange.method not in PROXIED:
             raise method_not_allowed()
         if located is None:
-            self._confirm(url, problem)
+            self._confirm(cluster, url, problem)
         exchange.path, exchange.query = url.path, url.query
-        grant = Grant(attributes, decision.reason, generation, located, located.endpoints, url.prefix)
+        grant = Grant(cluster, attributes, decision.reason, generation, located, located.endpoints, url.prefix)
         exchange.grant = grant
         if len(identity.decisions) >= DECISIONS:
             identity.decisions.clear()
         identity.decisions[exchange.method, url.prefix] = grant
 
-    def _locate(self, exchange: Exchange, url: ProxyURL) -> tuple[Located | None, StatusError | None]:
+    def _locate(self, cluster: Cluster, exchange: Exchange, url: ProxyURL) -> tuple[Located | None, StatusError | None]:
         try:
             target = parse_id(url.resource, url.id)
-            return self.locations.find(url.resource, url.namespace, target, self.now), None
+            return cluster.locations.find(url.resource, url.namespace, target, self.now), None
         except Unsure as unsure:
             if exchange.confirmed and unsure.problem is None:
                 return None, StatusError("the target changes faster than it can be found")
@@ -293,10 +290,10 @@ class Door:
         except StatusError as error:
             return None, error
 
-    def _confirm(self, url: ProxyURL, problem: StatusError | None) -> NoReturn:
+    def _confirm(self, cluster: Cluster, url: ProxyURL, problem: StatusError | None) -> NoReturn:
         if problem is not None:
             raise problem
-        raise Wait(self.locations.ask(url.resource, url.namespace, parse_id(url.resource, url.id), self.now))
+        raise Wait(cluster.locations.ask(url.resource, url.namespace, parse_id(url.resource, url.id), self.now))
 
     def _guard(self, exchange: Exchange) -> None:
         """Refuses what another origin makes a browser send with the user's ambient credential (CSRF, cross-site
@@ -325,7 +322,7 @@ class Door:
         if grant is None:
             raise StatusError("no decision was made")
         if grant.located is None:
-            self._route_api(exchange)
+            self._route_api(exchange, grant)
             return
         method, raw, query = exchange.method, exchange.path, exchange.query
         if not raw and (method == b"GET" or method == b"HEAD") and not exchange.upgrade:
@@ -338,7 +335,7 @@ class Door:
         uri = b"" if exchange.upgrade else b"X-Forwarded-Uri: %b\r\n" % forwarded_uri(grant.prefix, raw, path)
         exchange.head = b"%b %b%b HTTP/1.1\r\n%b%b" % (method, path, query, uri, rest)
 
-    def _route_api(self, exchange: Exchange) -> None:
+    def _route_api(self, exchange: Exchange, grant: Grant) -> None:
         path, _, query = exchange.target.partition(b"?")
         own = self.local.answer(path.decode("latin-1"), query.decode("latin-1"))
         if own is not None:
@@ -346,9 +343,14 @@ class Door:
                 raise method_not_allowed()
             exchange.answer(*own)
             return
+        api = grant.cluster.api
+        waits_for = api.waits_for
+        if waits_for is not None:
+            raise Wait(waits_for)
         identity = exchange.acting or exchange.identity or NOBODY
-        rest = rest_of_head(exchange, remote_headers(identity.user))
-        exchange.head = b"%b %b HTTP/1.1\r\n%b" % (exchange.method, exchange.target, rest)
+        rest = rest_of_head(exchange, api.fields(identity.user, exchange.special.get(h.AUTHORIZATION)))
+        grant.endpoints = api.endpoints
+        exchange.head = b"%b %b%b HTTP/1.1\r\n%b" % (exchange.method, api.prefix, exchange.target, rest)
 
     # connect
 
@@ -431,7 +433,7 @@ class Door:
             except Exception:  # one connection's trouble must not end every other's
                 traceback.print_exc()
                 down.transport.abort()
-        self.locations.endpoints.close_idle(now - self.limits.upstream_idle_timeout)
+        self.cluster.locations.endpoints.close_idle(now - self.limits.upstream_idle_timeout)
 
     def _sweep_one(self, down: Downstream, now: float) -> None:
         if down.deadline <= now:
@@ -444,12 +446,13 @@ class Door:
         identity, grant = exchange.identity, exchange.grant
         if identity is None or grant is None or not identity.alive():
             return True
-        if grant.generation != self.authorizer.generation:
+        authorizer = grant.cluster.authorizer
+        if grant.generation != authorizer.generation:
             spellings = grant.located.location.spellings if grant.located is not None else ()
             user = (exchange.acting or identity).user
-            if not self.authorizer.decide(user, grant.attributes, spellings).allowed:
+            if not authorizer.decide(user, grant.attributes, spellings).allowed:
                 return True
-            grant.generation = self.authorizer.generation
+            grant.generation = authorizer.generation
         return time() - exchange.started > self.limits.upgrade_lifetime
 
 

@@ -21,6 +21,7 @@ from portway.client.api import ApiClient, ClusterConfig
 from portway.client.view import ClusterView
 from portway.gateway.authentication import Authenticators, ConfigurationError
 from portway.gateway.authorization import RBACAuthorizer
+from portway.gateway.cluster import Cluster
 from portway.gateway.health import Health
 from portway.gateway.locations import Locations
 from portway.gateway.pipeline import Door
@@ -29,6 +30,7 @@ from portway.gateway.routing import Router
 from portway.gateway.server import ListenError, Listeners, read_bundle
 from portway.gateway.settings import GatewaySettings
 from portway.gateway.upstream.addresses import AddressPolicy
+from portway.gateway.upstream.api import EmbeddedApi
 
 EX_CONFIG = 78
 FLUSH = 0.01
@@ -64,8 +66,10 @@ class Worker:
         self._authenticators = Authenticators(settings.authentication, self._view)
         self._recorder = Recorder(settings.record, index)
         authorizer = RBACAuthorizer(self._view.rbac)
+        api = EmbeddedApi(locations.endpoints.get(settings.api_socket, 0))
+        cluster = Cluster("", self._view, locations, authorizer, api)
         health = Health(self._view, self._recorder)
-        door = Door(settings, self._view, self._authenticators, authorizer, locations, self._recorder, health)
+        door = Door(settings, cluster, self._authenticators, self._recorder, health)
         self._door = door
         self._recorder.metrics.gauge("portway_connections", lambda: len(door.crowd.connections))
         self._listeners = Listeners(door, settings)

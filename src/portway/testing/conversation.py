@@ -22,6 +22,7 @@ from portway.client.api import ApiClient
 from portway.client.view import ClusterView
 from portway.gateway.authentication import Authenticators
 from portway.gateway.authorization import RBACAuthorizer
+from portway.gateway.cluster import Cluster
 from portway.gateway.health import Health
 from portway.gateway.http1 import Downstream
 from portway.gateway.locations import Locations
@@ -31,6 +32,7 @@ from portway.gateway.routing import Router
 from portway.gateway.server import read_bundle
 from portway.gateway.settings import Authentication, GatewaySettings, Limits, Record
 from portway.gateway.upstream.addresses import AddressPolicy
+from portway.gateway.upstream.api import EmbeddedApi
 from portway.kube.errors import not_found
 
 TIMEOUT = 5.0
@@ -270,7 +272,9 @@ class RunningDoor:
         authenticators = Authenticators(settings.authentication, self.view)
         health = Health(self.view, recorder)
         authorizer = RBACAuthorizer(self.view.rbac)
-        self.door = Door(settings, self.view, authenticators, authorizer, locations, recorder, health)
+        api = EmbeddedApi(locations.endpoints.get(settings.api_socket, 0))
+        cluster = Cluster("", self.view, locations, authorizer, api)
+        self.door = Door(settings, cluster, authenticators, recorder, health)
         server = await self.loop.create_server(lambda: Downstream(self.door, secure=False), "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()

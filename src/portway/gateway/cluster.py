@@ -1,0 +1,51 @@
+"""A cluster behind the door, as one worker sees it: what is known of it, who decides, and how its API is spoken to."""
+
+from collections.abc import Awaitable
+from typing import Protocol
+
+from portway.client.view import ClusterView
+from portway.gateway.authorization import Authorizer
+from portway.gateway.locations import Locations
+from portway.gateway.upstream.endpoint import Endpoint
+from portway.kube.identity import User
+
+
+class Api(Protocol):
+    """Where requests go that the cluster's API server answers, and as whom."""
+
+    prefix: bytes
+    """The path of the server's URL, without a slash at the end; b"" for most."""
+
+    @property
+    def waits_for(self) -> Awaitable[object] | None:
+        """What must come first (a credential that has run out); None when requests can be sent."""
+        ...
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """The API server's addresses."""
+        ...
+
+    def fields(self, user: User, authorization: bytes | None) -> bytes:
+        """The header lines that say to the API server whose request it is.
+
+        `authorization` is what the client sent. Raises StatusError for a user that no header can name.
+        """
+        ...
+
+    def refused(self) -> None:
+        """It answered 401 to what `fields` said."""
+        ...
+
+
+class Cluster:
+    """One cluster. Everything in it lives on the worker's loop."""
+
+    __slots__ = ("api", "authorizer", "locations", "name", "view")
+
+    def __init__(self, name: str, view: ClusterView, locations: Locations, authorizer: Authorizer, api: Api) -> None:
+        self.name = name
+        self.view = view
+        self.locations = locations
+        self.authorizer = authorizer
+        self.api = api
