@@ -1,13 +1,15 @@
 """A cluster behind the door, as one worker sees it: what is known of it, who decides, and how its API is spoken to."""
 
 from collections.abc import Awaitable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from portway.client.view import ClusterView
 from portway.gateway.authorization import Authorizer
 from portway.gateway.locations import Locations
 from portway.gateway.upstream.endpoint import Endpoint
-from portway.kube.identity import User
+
+if TYPE_CHECKING:
+    from portway.gateway.relay import Exchange
 
 
 class Api(Protocol):
@@ -15,6 +17,10 @@ class Api(Protocol):
 
     prefix: bytes
     """The path of the server's URL, without a slash at the end; b"" for most."""
+    authority: str
+    """The server's host and port, which it wants to be called by; "" when it doesn't care."""
+    judges: bool
+    """Whether the server itself checks who somebody wants to act as, so that Impersonate-* goes through to it."""
 
     @property
     def waits_for(self) -> Awaitable[object] | None:
@@ -26,10 +32,10 @@ class Api(Protocol):
         """The API server's addresses."""
         ...
 
-    def fields(self, user: User, authorization: bytes | None) -> bytes:
+    def fields(self, exchange: "Exchange") -> bytes:
         """The header lines that say to the API server whose request it is.
 
-        `authorization` is what the client sent. Raises StatusError for a user that no header can name.
+        Raises StatusError for a user that no header can name.
         """
         ...
 

@@ -31,6 +31,8 @@ FETCH_SITE: Final = 26
 REFERER: Final = 27
 EXPECT: Final = 28
 AUDIT_ID: Final = 29
+FETCH_MODE: Final = 30
+FETCH_DEST: Final = 31
 PASS: Final = 99
 
 _REQUEST: Final = {
@@ -58,6 +60,8 @@ _REQUEST: Final = {
     b"accept-encoding": ACCEPT_ENCODING,
     b"origin": ORIGIN,
     b"sec-fetch-site": FETCH_SITE,
+    b"sec-fetch-mode": FETCH_MODE,
+    b"sec-fetch-dest": FETCH_DEST,
     b"referer": REFERER,
     b"expect": EXPECT,
     b"audit-id": AUDIT_ID,
@@ -92,10 +96,10 @@ _IDENTITY: Final = frozenset(
 _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding"))
 
 # What becomes of a response field.
-LOCATION: Final = 30
-SET_COOKIE: Final = 31
-CONTENT_TYPE: Final = 32
-CONTENT_ENCODING: Final = 33
+LOCATION: Final = 40
+SET_COOKIE: Final = 41
+CONTENT_TYPE: Final = 42
+CONTENT_ENCODING: Final = 43
 
 _RESPONSE: Final = {
     b"connection": CONNECTION,

@@ -347,6 +347,11 @@ class Downstream(asyncio.Protocol):
 
     # upgrades
 
+    @property
+    def scheme(self) -> bytes:
+        """By which the client came."""
+        return b"https" if self.secure else b"http"
+
     def start_tunnel(self, exchange: Exchange) -> bytes:
         """From here on the client's bytes are the exchange's; returns those that are here already."""
         self.tunnel = exchange

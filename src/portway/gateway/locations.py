@@ -27,15 +27,18 @@ PODS_ASKED: Final = 16
 
 
 class Located:
-    """A location with its endpoints. `stale` once it must be found again."""
+    """A location with its endpoints. `stale` once it must be found again; `through` when only the API server reaches
+    it.
+    """
 
-    __slots__ = ("endpoints", "expires", "location", "stale")
+    __slots__ = ("endpoints", "expires", "location", "stale", "through")
 
     def __init__(self, location: Location, endpoints: tuple[Endpoint, ...], expires: float) -> None:
         self.location = location
         self.endpoints = endpoints
         self.expires = expires
         self.stale = False
+        self.through = False
 
 
 class Unsure(Exception):  # noqa: N818 - a signal, not an error
@@ -65,6 +68,10 @@ class Locations:
         self._nodes: dict[str, trust.Trust] = {}
         self._trusted: dict[tuple[str, ...], tuple[float, trust.Trust]] = {}
         view.subscribe(self._changed)
+
+    def named(self, namespace: str, name: str, port: str) -> TargetId:
+        """See Router.named."""
+        return self._router.named(namespace, name, port)
 
     def find(self, resource: str, namespace: str, target: TargetId, now: float) -> Located:
         """The location at once, or Unsure: then `ask` and try again. StatusErrors that asking can't mend are raised

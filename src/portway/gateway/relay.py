@@ -19,6 +19,7 @@ from portway.kube.errors import InternalError, ServiceUnavailable, StatusError, 
 
 if TYPE_CHECKING:
     from portway.gateway.authentication import Identity
+    from portway.gateway.hosts import Site
     from portway.gateway.http1 import Downstream
     from portway.gateway.pipeline import Door, Grant
     from portway.kube.attributes import Attributes
@@ -75,6 +76,7 @@ class Exchange:
         "rest",
         "sent",
         "served_by",
+        "site",
         "special",
         "started",
         "status",
@@ -110,6 +112,8 @@ class Exchange:
         self.grant: Grant | None = None
         self.attributes: Attributes | None = None
         self.special: dict[int, bytes] = {}
+        self.site: Site | None = None
+        """The service that the host name names; None when the path says what is meant."""
         self.forward: list[bytes] = []
         self.path = b""
         self.query = b""
@@ -152,7 +156,7 @@ class Exchange:
         if identity is None or (identity.ambient and method != self.method):
             return False
         grant: Grant | None = identity.decisions.get((method, prefix))
-        if grant is None or not door.holds(grant):
+        if grant is None or not door.holds(grant) or not door.lets_through(method, target, self):
             return False
         now = time()
         if not identity.valid or identity.expires <= now:
@@ -315,6 +319,8 @@ class Exchange:
             self._upgrade_refused(status)
             return 0
         self.status = status
+        if status == 401 and self.grant is not None and self.grant.located is None:
+            self.grant.cluster.api.refused()
         bodyless = self.method == b"HEAD" or status == 204 or status == 304
         head = read_head(status, reason, fields)
         if head.special and not self._rewrite(head, bodyless):
@@ -356,6 +362,7 @@ class Exchange:
         if (
             self.grant is not None
             and self.grant.located is not None
+            and self.site is None
             and self.identity is not None
             and self.identity.sandboxed
         ):
@@ -387,7 +394,7 @@ class Exchange:
             self.refuse(InternalError(f"Internal error occurred: error trying to parse Location header: {error}"))
             return False
         encoding = head.encoding
-        if is_html and not bodyless and self.status != 206:
+        if is_html and not bodyless and self.status != 206 and not links.idle:
             rewriter = body_rewriter(links, encoding, self.special.get(h.ACCEPT_ENCODING))
             if rewriter is not None:
                 encoding = rewriter.content_encoding

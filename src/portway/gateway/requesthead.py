@@ -68,10 +68,10 @@ def _read_connection(exchange: "Exchange", special: dict[int, bytes]) -> None:
         exchange.upgrade = special[h.UPGRADE]
 
 
-def rest_of_head(exchange: "Exchange", own: bytes) -> bytes:
-    """What follows the lines that depend on the target."""
+def rest_of_head(exchange: "Exchange", own: bytes, host: bytes = b"") -> bytes:
+    """What follows the lines that depend on the target. `host` stands in for the client's where it isn't empty."""
     special = exchange.special
-    parts = [b"Host: %b\r\n" % special.get(h.HOST, b""), *exchange.forward, own]
+    parts = [b"Host: %b\r\n" % (host or special.get(h.HOST, b"")), *exchange.forward, own]
     if h.TE in special and b"trailers" in h.tokens(special[h.TE]):
         parts.append(b"TE: trailers\r\n")
     if exchange.chunked:

@@ -64,6 +64,21 @@ class Router:
             return self._pod(namespace, target)
         return self._node(target)
 
+    def named(self, namespace: str, name: str, port: str) -> TargetId:
+        """The id of a service that a host name names: TLS where the port says https, for a host name can't.
+
+        While the service or the port is not known it is the plain id, whose location then says so.
+        """
+        service = self._view.service(namespace, name)
+        plain = TargetId("", name, port)
+        try:
+            if service is None:
+                return plain
+            found = service_port(service, plain)
+        except StatusError:
+            return plain
+        return TargetId("https" if _says(found, "https") else "", name, found.name)
+
     def _service(self, namespace: str, target: TargetId) -> Location:
         service = self._view.service(namespace, target.name)
         if service is None:

@@ -35,7 +35,7 @@ from portway.gateway.upstream.addresses import AddressPolicy
 from portway.gateway.upstream.api import EmbeddedApi
 from portway.kube.errors import not_found
 
-TIMEOUT = 5.0
+TIMEOUT = 20.0
 TOKENS = """admin-token,admin,u1,system:masters
 reader-token,reader,u2
 named-token,carol,u3,named

@@ -1,24 +1,31 @@
 """How a cluster's API server is spoken to: the implementations of `cluster.Api`."""
 
 from collections.abc import Awaitable
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from portway.gateway.upstream.endpoint import Endpoint
 from portway.kube.errors import BadRequest
 from portway.kube.identity import User
 
+if TYPE_CHECKING:
+    from portway.gateway.relay import Exchange
+
 
 class EmbeddedApi:
     """The embedded API server on its socket, which believes who the door says it is."""
 
     prefix = b""
+    authority = ""
+    judges = False
     waits_for: Awaitable[object] | None = None
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoints = (endpoint,)
 
-    def fields(self, user: User, _authorization: bytes | None) -> bytes:
-        return remote_headers(user)
+    def fields(self, exchange: "Exchange") -> bytes:
+        identity = exchange.acting or exchange.identity
+        return remote_headers(identity.user if identity is not None else User(""))
 
     def refused(self) -> None:
         """Nothing was shown that could be refused."""
