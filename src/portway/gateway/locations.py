@@ -53,14 +53,20 @@ class Locations:
     """The cache. Lives on one event loop."""
 
     def __init__(
-        self, view: ClusterView, client: ApiClient, router: Router, policy: AddressPolicy, kubelet_ca: str = ""
+        self,
+        view: ClusterView,
+        client: ApiClient,
+        router: Router,
+        policy: AddressPolicy,
+        endpoints: Endpoints,
+        kubelet_ca: str = "",
     ) -> None:
         """`kubelet_ca` is the PEM bundle that nodes' agents are verified with; empty = not at all, as upstream."""
         self._view = view
         self._client = client
         self._router = router
         self._policy = policy
-        self.endpoints = Endpoints()
+        self.endpoints = endpoints
         self._unverified = trust.unverified()
         self._kubelet_ca = kubelet_ca
         self._known: dict[tuple[str, str, TargetId], Located] = {}

@@ -60,6 +60,8 @@ class Limits:
 class Authentication:
     """Who may come in, and by what."""
 
+    local: bool = False
+    """Whoever reaches the listener is the one it is for: nobody is asked for anything (`portway proxy`)."""
     anonymous_auth: bool = True
     token_auth_file: str = ""
     basic_auth_file: str = ""
@@ -86,29 +88,54 @@ class Record:
 
 
 @dataclass(frozen=True)
-class GatewaySettings:
-    """One gateway. `api_socket` is the unix socket of the API server that the door watches and passes API requests
-    to.
-    """
+class ClusterSettings:
+    """A cluster behind the door: where its API is, and what of it is believed."""
 
-    api_socket: str
+    name: str = ""
+    """How the door's URLs call it; "" for the one that needs no name."""
+    api_socket: str = ""
+    """The unix socket of the embedded API server; without it the cluster is the kubeconfig's."""
+    kubeconfig: str = ""
+    """As kubectl's flag: "" for $KUBECONFIG, ~/.kube/config, or the service account of the pod that this runs in."""
+    overrides: dict[str, Any] = field(default_factory=dict)
+    """Fields of client.kubeconfig.Overrides: the context and what else a command line said."""
+    identity: str = "own"
+    """Who a request is to a remote API server: `own` (the kubeconfig's user), `impersonate` (whom the door identified),
+    `caller` (whoever the request's own bearer token says).
+    """
+    authorization_mode: str = "RBAC"
+    """RBAC, Webhook (SubjectAccessReview) or AlwaysAllow (where the API server decides): kube-apiserver's names."""
+    via: str = "direct"
+    """How services are reached: direct, tunnel, through, or auto."""
+    namespaces: tuple[str, ...] = ()
+    """The namespaces that are followed; () = all."""
+    cluster_cidrs: tuple[str, ...] = ()
+    """The cluster's pod ranges: loopback and other special addresses inside them are pods, outside them they are
+    refused.
+    """
+    endpoints_without_pods: bool = False
+    """Dial hand-made endpoints that name no pod; upstream never does."""
+    external_names: bool = False
+    """Proxy to ExternalName services; upstream never does."""
+    kubelet_ca_file: str = ""
+    """Authority of the nodes' agents; "" = not verified, as upstream."""
+
+
+@dataclass(frozen=True)
+class GatewaySettings:
+    """One gateway. The first of its clusters is the one that a URL means when it names none."""
+
+    clusters: tuple[ClusterSettings, ...]
     bind_address: str = "127.0.0.1"
     secure_port: int = 6443
     tls_cert_file: str = ""
     tls_private_key_file: str = ""
     insecure_port: int = 0
     workers: int = 1
-    cluster_cidrs: tuple[str, ...] = ()
-    """The cluster's pod ranges: loopback and other special addresses inside them are pods, outside them they are
-    refused.
-    """
     html_sandbox: bool = True
     """Serve a service's HTML in a sandboxed origin when the browser's credential is ambient (basic, certificate)."""
-    endpoints_without_pods: bool = False
-    """Dial hand-made endpoints that name no pod; upstream never does."""
-    external_names: bool = False
-    """Proxy to ExternalName services; upstream never does."""
-    kubelet_ca_file: str = ""
+    host_bases: tuple[str, ...] = ()
+    """Domains below which each service has a host name of its own: see gateway.hosts."""
     limits: Limits = field(default_factory=Limits)
     authentication: Authentication = field(default_factory=Authentication)
     record: Record = field(default_factory=Record)
@@ -121,6 +148,7 @@ class GatewaySettings:
     def from_json(cls, text: str) -> "GatewaySettings":
         """What to_json wrote; unknown keys are a TypeError."""
         value = json.loads(text)
+        value["clusters"] = [_from_dict(ClusterSettings, cluster) for cluster in value["clusters"]]
         for name, kind in (("limits", Limits), ("authentication", Authentication), ("record", Record)):
             value[name] = _from_dict(kind, value.get(name, {}))
         return _from_dict(cls, value)

@@ -17,20 +17,13 @@ import sys
 
 import uvloop
 
-from portway.client.api import ApiClient, ClusterConfig
-from portway.client.view import ClusterView
+from portway.gateway.assembly import Followed
 from portway.gateway.authentication import Authenticators, ConfigurationError
-from portway.gateway.authorization import RBACAuthorizer
-from portway.gateway.cluster import Cluster
 from portway.gateway.health import Health
-from portway.gateway.locations import Locations
 from portway.gateway.pipeline import Door
 from portway.gateway.record import Recorder
-from portway.gateway.routing import Router
-from portway.gateway.server import ListenError, Listeners, read_bundle
+from portway.gateway.server import ListenError, Listeners
 from portway.gateway.settings import GatewaySettings
-from portway.gateway.upstream.addresses import AddressPolicy
-from portway.gateway.upstream.api import EmbeddedApi
 
 EX_CONFIG = 78
 FLUSH = 0.01
@@ -46,30 +39,12 @@ class Worker:
 
     def __init__(self, settings: GatewaySettings, index: int) -> None:
         self._settings = settings
-        self._client = ApiClient(
-            ClusterConfig(
-                server="http://portway",
-                unix_socket=settings.api_socket,
-                headers=(("X-Remote-User", "system:portway:gateway"), ("X-Remote-Group", "system:masters")),
-            )
-        )
-        self._view = ClusterView()
-        policy = AddressPolicy(settings.cluster_cidrs)
-        router = Router(
-            self._view,
-            policy,
-            endpoints_without_pods=settings.endpoints_without_pods,
-            external_names=settings.external_names,
-        )
-        kubelet_ca = read_bundle(settings.kubelet_ca_file)
-        locations = Locations(self._view, self._client, router, policy, kubelet_ca)
-        self._authenticators = Authenticators(settings.authentication, self._view)
+        (followed,) = self._followed = [Followed(cluster) for cluster in settings.clusters]
+        view = followed.cluster.view
+        self._authenticators = Authenticators(settings.authentication, view)
         self._recorder = Recorder(settings.record, index)
-        authorizer = RBACAuthorizer(self._view.rbac)
-        api = EmbeddedApi(locations.endpoints.get(settings.api_socket, 0))
-        cluster = Cluster("", self._view, locations, authorizer, api)
-        health = Health(self._view, self._recorder)
-        door = Door(settings, cluster, self._authenticators, self._recorder, health)
+        health = Health(view, self._recorder)
+        door = Door(settings, followed.cluster, self._authenticators, self._recorder, health)
         self._door = door
         self._recorder.metrics.gauge("portway_connections", lambda: len(door.crowd.connections))
         self._listeners = Listeners(door, settings)
@@ -81,7 +56,8 @@ class Worker:
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self._stopped)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
-        await self._view.start(self._client, retry_cap=2.0)
+        for followed in self._followed:
+            await followed.start()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._flush(), name="flush"), group.create_task(self._sweep(), name="sweep")]
             await self._first_sync()
@@ -95,12 +71,12 @@ class Worker:
                 task.cancel()
         self._recorder.close()
         self._authenticators.close()
-        await self._view.stop()
-        await self._client.close()
+        for followed in self._followed:
+            await followed.stop()
 
     async def _first_sync(self) -> None:
         """Nothing is served from half a view; but a stop while waiting for the first one is obeyed."""
-        synced = asyncio.ensure_future(self._view.wait_synced())
+        synced = asyncio.ensure_future(self._door.cluster.view.wait_synced())
         stopped = asyncio.ensure_future(self._stop.wait())
         await asyncio.wait((synced, stopped), return_when=asyncio.FIRST_COMPLETED)
         for task in (synced, stopped):

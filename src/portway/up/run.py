@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from portway.gateway.settings import Authentication, GatewaySettings, Limits, Record
+from portway.gateway.settings import Authentication, ClusterSettings, GatewaySettings, Limits, Record
 from portway.gateway.supervisor import Child, Supervisor
 from portway.up import bootstrap, datadir, listeners
 from portway.up.banner import Banner
@@ -147,18 +147,22 @@ def gateway_settings(settings: UpSettings, directory: DataDir, credentials: Cred
     metrics = directory.run / "gateway"
     metrics.mkdir(mode=0o700, exist_ok=True)
     return GatewaySettings(
-        api_socket=str(directory.api_socket),
+        clusters=(
+            ClusterSettings(
+                api_socket=str(directory.api_socket),
+                cluster_cidrs=(settings.cluster_cidr,),
+                endpoints_without_pods=settings.proxy_endpoints_without_pods,
+                external_names=settings.proxy_external_names,
+                kubelet_ca_file=str(settings.kubelet_certificate_authority or ""),
+            ),
+        ),
         bind_address=settings.bind_address,
         secure_port=settings.secure_port,
         tls_cert_file=str(credentials.tls_cert),
         tls_private_key_file=str(credentials.tls_key),
         insecure_port=settings.plain_port,
         workers=settings.workers,
-        cluster_cidrs=(settings.cluster_cidr,),
         html_sandbox=settings.html_sandbox,
-        endpoints_without_pods=settings.proxy_endpoints_without_pods,
-        external_names=settings.proxy_external_names,
-        kubelet_ca_file=str(settings.kubelet_certificate_authority or ""),
         limits=Limits(**changed),
         authentication=Authentication(
             anonymous_auth=settings.anonymous_auth,
