@@ -67,9 +67,12 @@ _REQUEST: Final = {
     b"audit-id": AUDIT_ID,
 }
 # Fields that name a user to somebody: kube-apiserver's own, and those of the front proxies that applications trust
-# (oauth2-proxy, Authelia, Grafana's auth proxy, client certificates as nginx and Envoy pass them on).
+# (oauth2-proxy, Authelia, authentik, Pomerium, Vouch, Grafana's auth proxy, the identity-aware proxies of Cloudflare,
+# Google, Amazon and Microsoft, client certificates as nginx and Envoy pass them on), and those that say where it is.
 _IDENTITY_PREFIXES: Final = (
-    b"x-remote-", b"impersonate-", b"x-auth-request-", b"x-webauth-", b"x-ssl-client-", b"ssl-client-",
+    b"x-remote-", b"impersonate-", b"x-auth-request-", b"x-webauth-", b"x-ssl-client-", b"ssl-client-", b"x-authentik-",
+    b"x-pomerium-", b"x-vouch-", b"cf-access-", b"x-goog-authenticated-user-", b"x-goog-iap-", b"x-amzn-oidc-",
+    b"x-ms-client-principal", b"x-ms-token-", b"x-authenticated-", b"x-forwarded-", b"x-original-", b"x-client-cert",
 )  # fmt: skip
 _IDENTITY: Final = frozenset(
     (
@@ -77,18 +80,27 @@ _IDENTITY: Final = frozenset(
         b"remote-groups",
         b"remote-name",
         b"remote-email",
-        b"x-forwarded-user",
-        b"x-forwarded-groups",
-        b"x-forwarded-email",
-        b"x-forwarded-preferred-username",
-        b"x-forwarded-access-token",
-        b"x-forwarded-client-cert",
+        b"x-auth-user",
+        b"x-auth-username",
+        b"x-auth-email",
+        b"x-auth-groups",
+        b"x-auth-roles",
+        b"x-user",
+        b"x-user-id",
+        b"x-user-email",
+        b"x-user-name",
+        b"x-username",
+        b"x-email",
+        b"x-groups",
+        b"x-roles",
+        b"x-real-ip",
+        b"x-client-ip",
+        b"x-cluster-client-ip",
+        b"true-client-ip",
+        b"cf-connecting-ip",
+        b"fastly-client-ip",
         b"authorization",
         b"proxy-authorization",
-        b"x-forwarded-uri",
-        b"x-forwarded-host",
-        b"x-forwarded-proto",
-        b"x-forwarded-for",
     )
 )
 

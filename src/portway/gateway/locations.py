@@ -22,6 +22,8 @@ KEPT: Final = 20000
 """Locations remembered in one worker."""
 RESOLVED: Final = 10.0
 """Seconds that a resolved name, or the trust of a service, is used before it is looked up again."""
+SETTLE: Final = 5
+"""Times that a location which changes while it is being prepared is prepared anew."""
 PODS_ASKED: Final = 16
 """Pods behind one service that are confirmed for one miss."""
 
@@ -99,6 +101,20 @@ class Locations:
         """The same with the API's word for it. Raises StatusError."""
         await self._confirm(resource, namespace, target.name)
         location = self._router.locate(resource, namespace, target)
+        for _ in range(SETTLE):
+            addresses, trusted, expires = await self._prepared(location, now)
+            settled = self._router.locate(resource, namespace, target)
+            if settled == location:
+                break
+            location = settled  # it changed while we asked, and nobody was watching for us yet
+        else:
+            raise ServiceUnavailable("the target changes faster than it can be found", retry_after=1)
+        return self._keep((resource, namespace, target), location, addresses, trusted, expires)
+
+    async def _prepared(
+        self, location: Location, now: float
+    ) -> tuple[tuple[tuple[str, int], ...], trust.Trust | None, float]:
+        """Addresses, trust, and how long both are good for."""
         addresses = location.addresses
         expires = float("inf")
         if location.host:
@@ -108,7 +124,7 @@ class Locations:
         if location.tls and location.service is not None and trust.reference(location.service):
             trusted = await self._trust(location)
             expires = now + RESOLVED
-        return self._keep((resource, namespace, target), location, addresses, trusted, expires)
+        return addresses, trusted, expires
 
     async def _confirm(self, resource: str, namespace: str, name: str) -> None:
         view = self._view

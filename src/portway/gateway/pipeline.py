@@ -180,7 +180,8 @@ class Door:
             return
         if isinstance(found, Identity):
             exchange.identity = found
-        exchange.confirmed = True
+        else:
+            exchange.confirmed = True
         if not exchange.done:
             self.handle(exchange)
 
@@ -234,10 +235,18 @@ class Door:
         if h.IMPERSONATE in exchange.special and exchange.impersonated is None and not self.cluster.api.judges:
             self._impersonate(exchange, exchange.identity)
 
-    def _impersonate(self, exchange: Exchange, identity: Identity) -> None:
-        low = [(n.lower(), v) for n, v in exchange.fields]
+    def _still_impersonates(self, exchange: Exchange, identity: Identity) -> bool:
         try:
-            user = impersonate(identity, low, self.cluster.authorizer)
+            return self._wanted_user(exchange, identity) == exchange.impersonated
+        except StatusError:
+            return False
+
+    def _wanted_user(self, exchange: Exchange, identity: Identity) -> User:
+        return impersonate(identity, [(n.lower(), v) for n, v in exchange.fields], self.cluster.authorizer)
+
+    def _impersonate(self, exchange: Exchange, identity: Identity) -> None:
+        try:
+            user = self._wanted_user(exchange, identity)
         except BadRequest as error:
             exchange.refuse(error, b"X-Content-Type-Options: nosniff\r\n")
             return
@@ -468,8 +477,14 @@ class Door:
         """Pools a connection that is idle again."""
         if upstream.closed:
             return
+        idle = upstream.endpoint.idle
+        if len(idle) >= self.limits.upstream_idle:
+            upstream.close()
+            return
+        if upstream.paused:
+            upstream.resume()  # the client that it waited for is not the next one's
         upstream.since = self.now
-        upstream.endpoint.idle.append(upstream)
+        idle.append(upstream)
 
     def wants_page(self, exchange: Exchange) -> bool:
         """Whether a person's browser is at the other end: it accepts HTML by name."""
@@ -540,6 +555,8 @@ class Door:
             return True
         authorizer = grant.cluster.authorizer
         if grant.generation != authorizer.generation:
+            if exchange.impersonated is not None and not self._still_impersonates(exchange, identity):
+                return True
             spellings = grant.located.location.spellings if grant.located is not None else ()
             user = (exchange.acting or identity).user
             if not authorizer.decide(user, grant.attributes, spellings).allowed:

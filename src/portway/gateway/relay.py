@@ -42,6 +42,7 @@ class Exchange:
         "_chunk_out",
         "_interim",
         "_out",
+        "_pumping",
         "_rewritten",
         "acting",
         "attributes",
@@ -145,6 +146,7 @@ class Exchange:
         self._chunk_out = False
         self._interim = 0
         self._rewritten: RewrittenBody | None = None
+        self._pumping = False
 
     def again(self, method: bytes, target: bytes, prefix: bytes, path: bytes, query: bytes) -> bool:
         """Serves a request with the very same header fields on the same connection: same caller, same fields forwarded.
@@ -323,6 +325,10 @@ class Exchange:
             self.grant.cluster.api.refused()
         bodyless = self.method == b"HEAD" or status == 204 or status == 304
         head = read_head(status, reason, fields)
+        if head.unknown_coding:
+            self._drop_upstream(failed=True)
+            self._unreachable("malformed HTTP response: unsupported transfer encoding")
+            return 0
         if head.special and not self._rewrite(head, bodyless):
             return 0
         raw = self._frame(upstream, head, bodyless)
@@ -433,12 +439,27 @@ class Exchange:
             self._pump()
 
     def _pump(self) -> None:
-        if self._rewritten is None or self.done:
+        """Gives on what of a rewritten body can be made in one turn of the loop; the next turns make the rest, with
+        the backend waiting meanwhile.
+        """
+        if self._rewritten is None or self._pumping or self.done:
             return
         try:
-            self._rewritten.pump(self._add_body, self.response_flush, lambda: self.down.blocked)
+            self._pumping = self._rewritten.pump(self._add_body, lambda: self.down.blocked)
         except RewriteError as error:
             self._broken_body(error)
+            return
+        if self._pumping:
+            if self.upstream is not None:
+                self.upstream.pause()
+            self.door.loop.call_soon(self._pump_on)
+        elif self.upstream is not None and not self.down.blocked:
+            self.upstream.resume()
+
+    def _pump_on(self) -> None:
+        self._pumping = False
+        self._pump()
+        self.response_flush()
 
     def _add_body(self, data: bytes) -> None:
         if not data:
@@ -511,6 +532,7 @@ class Exchange:
         self.status = status
         self.tunnel = self.head_sent = self.close = True
         kept = b"".join(b"%b: %b\r\n" % f for f in fields if h.RESPONSE[f[0]] in (h.PASS, h.UPGRADE, h.CONNECTION))
+        kept += self._cookies(fields)
         if b"connection:" not in kept.lower():
             kept += b"Connection: Upgrade\r\n"
         self.down.write(b"HTTP/1.1 101 %b\r\n%b\r\n%b" % (reason or PHRASES[101], kept, rest))
@@ -521,6 +543,16 @@ class Exchange:
         early = self.down.start_tunnel(self)
         if early:
             self.client_sent(early)
+
+    def _cookies(self, fields: h.Fields) -> bytes:
+        """The cookies that come with an upgrade, scoped as all others."""
+        cookies = [field for field in fields if h.RESPONSE[field[0]] == h.SET_COOKIE]
+        if not cookies or self.grant is None:
+            return b""
+        if self.grant.located is not None:
+            links = self.grant.links(self.special.get(h.HOST, b""), self.endpoint)
+            cookies = [(name, links.cookie(value)) for name, value in cookies]
+        return b"".join(b"%b: %b\r\n" % cookie for cookie in cookies)
 
     def client_sent(self, data: bytes) -> None:
         """Bytes from the client after the upgrade."""
@@ -555,13 +587,13 @@ class Exchange:
 
     def pause_download(self) -> None:
         """The client reads slower than the backend sends."""
-        if self.upstream is not None and not self.upstream.closed:
-            self.upstream.transport.pause_reading()
+        if self.upstream is not None:
+            self.upstream.pause()
 
     def resume_download(self) -> None:
         """It caught up."""
-        if self.upstream is not None and not self.upstream.closed:
-            self.upstream.transport.resume_reading()
+        if self.upstream is not None and not self._pumping:
+            self.upstream.resume()
         self._pump()
 
     def refuse(self, error: StatusError, extra: bytes = b"") -> None:

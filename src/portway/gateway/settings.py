@@ -40,6 +40,8 @@ class Limits:
     """
     upstream_idle_timeout: float = 60.0
     """A pooled connection without a request (Go's transport: 90 s; ours is the side that must close first)."""
+    upstream_idle: int = 1024
+    """Pooled connections to one endpoint in one worker; further ones are closed after their answer."""
     requests_per_connection: int = 100000
     """After as many answers a client connection is closed politely, so that clients spread over workers again."""
     connections_per_client: int = 10000

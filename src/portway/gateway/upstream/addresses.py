@@ -11,6 +11,7 @@ _METADATA = frozenset(
     ipaddress.ip_address(text)
     for text in ("169.254.169.254", "100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254")
 )
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _BROADCAST = ipaddress.ip_address("255.255.255.255")
 
 
@@ -31,7 +32,7 @@ class AddressPolicy:
         if isinstance(address, ipaddress.IPv6Address):
             if address.scope_id is not None:
                 return False
-            address = address.ipv4_mapped or address
+            address = _embedded(address) or address
         if any(address.version == r.version and address in r for r in self._ranges):
             return True
         return not (
@@ -42,3 +43,10 @@ class AddressPolicy:
             or address == _BROADCAST
             or address in _METADATA
         )
+
+
+def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that an IPv6 one leads to: mapped, translated (RFC 6052) or tunnelled (RFC 3056)."""
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour
