@@ -170,8 +170,7 @@ class ApiClient:
         except CredentialError as error:
             raise ApiUnreachable(f"{where}: getting credentials: {error}") from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            reason = error.reason if isinstance(error, DialError) else str(error) or type(error).__name__
-            raise ApiUnreachable(f"{where}: {reason}") from error
+            raise ApiUnreachable(f"{where}: {_reason(error)}") from error
 
     def _request(
         self,
@@ -234,6 +233,12 @@ class _Connector(aiohttp.BaseConnector):
         context = req.ssl if isinstance(req.ssl, ssl.SSLContext) else None
         _, protocol = await dial(self._config, self._factory, context)
         return protocol
+
+
+def _reason(error: Exception) -> str:
+    """In a line; aiohttp wraps what `dial` raises."""
+    dialled = error.__cause__ if isinstance(error.__cause__, DialError) else error
+    return dialled.reason if isinstance(dialled, DialError) else " ".join(str(error).split()) or type(error).__name__
 
 
 def _selection(label_selector: str, field_selector: str) -> dict[str, str]:
