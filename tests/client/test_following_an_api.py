@@ -4,7 +4,7 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,118 +13,37 @@ import pytest
 from aiohttp import web
 
 from portway.client.api import MERGE_PATCH, ApiClient, ClusterConfig
+from portway.client.credentials import FileCredentials
 from portway.client.informer import Informer
 from portway.client.protocol import ApiUnreachable
 from portway.client.view import ClusterView
 from portway.kube.errors import Expired, NotFound, StatusError
+from portway.testing.scripted import (
+    Handler,
+    ScriptedApi,
+    Step,
+    event,
+    failure,
+    listing,
+    named,
+    serving,
+    stream,
+    text,
+    until,
+)
 
 Object = dict[str, Any]
-Step = Callable[[web.Request], Awaitable[web.StreamResponse]]
-OVER = web.AppKey("over", asyncio.Event)
-"""Set when the test is over: what hangs may end."""
-
-
-def named(name: str, version: int = 1, **more: Any) -> Object:
-    return {
-        "metadata": {"namespace": "demo", "name": name, "resourceVersion": str(version), "uid": f"u-{name}"},
-        **more,
-    }
-
-
-def listing(*items: Object, version: int = 1, after: str = "") -> Step:
-    """A list, or one page of it when `after` says where the next begins."""
-
-    async def reply(_: web.Request) -> web.StreamResponse:
-        metadata = {"resourceVersion": str(version)} | ({"continue": after} if after else {})
-        return web.json_response({"kind": "List", "metadata": metadata, "items": items})
-
-    return reply
-
-
-def failure(code: int, reason: str = "", message: str = "no", **headers: str) -> Step:
-    async def reply(_: web.Request) -> web.StreamResponse:
-        status = {"kind": "Status", "status": "Failure", "reason": reason, "message": message, "code": code}
-        return web.json_response(status, status=code, headers=headers)
-
-    return reply
-
-
-def text(code: int, body: str, **headers: str) -> Step:
-    async def reply(_: web.Request) -> web.StreamResponse:
-        return web.Response(status=code, text=body, headers=headers)
-
-    return reply
-
-
-def event(kind: str, obj: Object) -> bytes:
-    return orjson.dumps({"type": kind, "object": obj}) + b"\n"
-
-
-def stream(*chunks: bytes, end: str = "hang") -> Step:
-    """A watch that sends the chunks and then hangs, ends cleanly ("close"), or breaks off ("cut")."""
-
-    async def reply(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        response.enable_chunked_encoding()
-        await response.prepare(request)
-        for chunk in chunks:
-            await response.write(chunk)
-        if end == "cut":
-            assert request.transport is not None
-            request.transport.abort()
-        if end == "hang":
-            await request.app[OVER].wait()
-        return response
-
-    return reply
-
-
-class ScriptedApi:
-    """Answers requests with the script's steps, in order; hangs when the script is over. Remembers what was asked."""
-
-    def __init__(self, *steps: Step) -> None:
-        self.steps = list(steps)
-        self.requests: list[tuple[str, str, dict[str, str]]] = []
-        self.times: list[float] = []
-        self.headers: list[dict[str, str]] = []
-        self.bodies: list[bytes] = []
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        self.requests.append((request.method, request.raw_path.partition("?")[0], dict(request.query)))
-        self.times.append(time.monotonic())
-        self.headers.append(dict(request.headers))
-        self.bodies.append(await request.read())
-        step = self.steps.pop(0) if self.steps else stream()
-        return await step(request)
 
 
 @asynccontextmanager
-async def listening(handle: Step, path: Path) -> AsyncIterator[ApiClient]:
+async def listening(api: Handler, path: Path) -> AsyncIterator[ApiClient]:
     """A server on a unix socket, and a client of it."""
-    application = web.Application()
-    application[OVER] = asyncio.Event()
-    application.router.add_route("*", "/{path:.*}", handle)
-    runner = web.AppRunner(application, shutdown_timeout=1.0)
-    await runner.setup()
-    await web.UnixSite(runner, str(path)).start()
-    client = ApiClient(ClusterConfig.local(str(path), "system:test"))
-    try:
-        yield client
-    finally:
-        application[OVER].set()
-        await client.close()
-        await runner.cleanup()
-
-
-def serving(api: ScriptedApi, path: Path) -> AbstractAsyncContextManager[ApiClient]:
-    return listening(api.handle, path)
-
-
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        await asyncio.sleep(0.002)
+    async with serving(api, path=path):
+        client = ApiClient(ClusterConfig.local(str(path), "system:test"))
+        try:
+            yield client
+        finally:
+            await client.close()
 
 
 class Consumer:
@@ -152,7 +71,7 @@ def follow(
     async def run() -> tuple[Consumer, Informer, ScriptedApi]:
         api, consumer = ScriptedApi(*steps), Consumer()
         consumer.objects.update({("demo", name): named(name) for name in held})
-        async with serving(api, path / "api.sock") as client:
+        async with listening(api, path / "api.sock") as client:
             informer = Informer(client, "/api/v1/services", consumer.on_event, lambda: consumer.objects)
             task = asyncio.create_task(informer.run(), name="informer")
             try:
@@ -325,11 +244,11 @@ def test_an_absent_api_is_waited_for(tmp_path: Path) -> None:
         with pytest.raises(ApiUnreachable):
             await client.get("/version")
         assert not informer.connected
-        async with serving(ScriptedApi(listing(named("a"), version=1)), socket_path):
+        async with listening(ScriptedApi(listing(named("a"), version=1)), socket_path):
             await until(lambda: informer.connected and has("a")(consumer, informer, ScriptedApi()))
         await until(lambda: not informer.connected)
         assert has("a")(consumer, informer, ScriptedApi())
-        async with serving(ScriptedApi(stream(event("ADDED", named("b", 2)))), socket_path):
+        async with listening(ScriptedApi(stream(event("ADDED", named("b", 2)))), socket_path):
             await until(lambda: informer.connected and has("a", "b")(consumer, informer, ScriptedApi()))
         task.cancel()
         with suppress(asyncio.CancelledError):
@@ -344,7 +263,7 @@ def test_a_consumer_s_bug_is_raised(tmp_path: Path) -> None:
         def broken(kind: str, obj: Object) -> None:
             raise RuntimeError(kind)
 
-        async with serving(ScriptedApi(listing(named("a"))), tmp_path / "api.sock") as client:
+        async with listening(ScriptedApi(listing(named("a"))), tmp_path / "api.sock") as client:
             with pytest.raises(RuntimeError, match="ADDED"):
                 await Informer(client, "/api/v1/services", broken, list).run()
 
@@ -357,7 +276,7 @@ def test_a_consumer_s_bug_is_raised(tmp_path: Path) -> None:
 def ask(path: Path, step: Step, question: Callable[[ApiClient], Awaitable[Any]]) -> tuple[Any, ScriptedApi]:
     async def run() -> tuple[Any, ScriptedApi]:
         api = ScriptedApi(step)
-        async with serving(api, path / "api.sock") as client:
+        async with listening(api, path / "api.sock") as client:
             return await question(client), api
 
     return asyncio.run(run())
@@ -368,7 +287,7 @@ def test_verbs(tmp_path: Path) -> None:
 
     async def everything() -> list[tuple[str, str, dict[str, str]]]:
         api = ScriptedApi(*(listing() for _ in range(6)))
-        async with serving(api, tmp_path / "api.sock") as client:
+        async with listening(api, tmp_path / "api.sock") as client:
             await client.get(one, {"a b": "c&d"})
             await client.create("/api/v1/namespaces/demo/services", named("web"))
             await client.update(one, named("web"))
@@ -450,10 +369,9 @@ def test_a_token_file_is_read_and_never_shown(tmp_path: Path) -> None:
 
     async def run() -> ScriptedApi:
         api = ScriptedApi(listing())
-        async with serving(api, tmp_path / "api.sock"):
-            config = ClusterConfig(
-                "http://x", unix_socket=str(tmp_path / "api.sock"), token_file=str(token), token="no"
-            )
+        async with listening(api, tmp_path / "api.sock"):
+            credentials = FileCredentials(token_file=str(token), token="no")
+            config = ClusterConfig("http://x", unix_socket=str(tmp_path / "api.sock"), credentials=credentials)
             client = ApiClient(config)
             await client.get("/x")
             await client.close()
@@ -501,7 +419,7 @@ def with_view(path: Path, test: Callable[[ClusterView, SmallCluster], Awaitable[
     async def run() -> None:
         cluster, view = SmallCluster(), ClusterView()
         assert not view.synced
-        async with asyncio.timeout(10), listening(cluster.handle, path / "api.sock") as client:
+        async with asyncio.timeout(10), listening(cluster, path / "api.sock") as client:
             await view.start(client, retry_cap=0.2)
             try:
                 await view.wait_synced()

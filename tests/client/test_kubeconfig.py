@@ -2,24 +2,19 @@
 
 import asyncio
 import base64
-import ssl
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from portway.client.api import ApiClient
-from portway.client.kubeconfig import KubeconfigError, Overrides, load
+from portway.client.api import ApiClient, ClusterConfig
+from portway.client.kubeconfig import Kubeconfig, KubeconfigError, Overrides, load
 from portway.client.protocol import ApiUnreachable
+from portway.testing.authority import Authority
+from portway.testing.scripted import serving
 
 Document = dict[str, Any]
 
@@ -105,26 +100,66 @@ def test_an_empty_file_is_an_empty_kubeconfig(tmp_path: Path) -> None:
 # What a context means
 
 
-def resolve(tmp_path: Path, content: Document, **said: Any) -> Any:
+def resolve(tmp_path: Path, content: Document, **said: Any) -> ClusterConfig:
     return load(str(write(tmp_path / "config", content))).resolve(Overrides(**said))
 
 
+HTTPS = {"server": "https://one.example"}
+
+
+def sent(config: ClusterConfig) -> Any:
+    """The headers that say who asks, without any waiting."""
+    credential = config.credentials.cached()
+    assert credential is not None
+    return dict(credential.headers), config.headers
+
+
+def authorization(config: ClusterConfig) -> str | None:
+    return cast("str | None", sent(config)[0].get("Authorization"))
+
+
+def basic(pair: str) -> str:
+    return "Basic " + base64.b64encode(pair.encode()).decode()
+
+
 def test_a_context_names_cluster_user_and_namespace(tmp_path: Path) -> None:
-    config = resolve(tmp_path, document(user={"token": "t"}, context={"namespace": "ns"}))
-    assert (config.server, config.token, config.namespace) == ("http://one.example:8080", "t", "ns")
+    config = resolve(tmp_path, document(cluster=HTTPS, user={"token": "t"}, context={"namespace": "ns"}))
+    assert (config.server, authorization(config), config.namespace) == ("https://one.example", "Bearer t", "ns")
     assert resolve(tmp_path, document()).namespace == "default"
+    assert resolve(tmp_path, document()).server == "http://one.example:8080"
+
+
+def two(**user: Any) -> Document:
+    """Two contexts with clusters, and users "one" and "two"."""
+    both = document("one", cluster=HTTPS, user={"token": "t"} | user)
+    for section, entries in document("two", cluster={"server": "https://two.example"}, user={"token": "t2"}).items():
+        if isinstance(entries, list):
+            both[section] += entries
+    return both
 
 
 def test_the_command_line_wins(tmp_path: Path) -> None:
-    both = document("one", user={"token": "t"})
-    for section, entries in document("two", user={"token": "t2"}).items():
-        if isinstance(entries, list):
-            both[section] += entries
-    assert resolve(tmp_path, both, context="two").server == "http://two.example:8080"
-    assert resolve(tmp_path, both, cluster="two").token == "t"
-    assert resolve(tmp_path, both, user="two").token == "t2"
-    config = resolve(tmp_path, both, server="elsewhere:1", token="x", namespace="n")
-    assert (config.server, config.token, config.namespace) == ("http://elsewhere:1", "x", "n")
+    assert resolve(tmp_path, two(), context="two").server == "https://two.example"
+    assert authorization(resolve(tmp_path, two(), cluster="two")) == "Bearer t"
+    assert authorization(resolve(tmp_path, two(), user="two")) == "Bearer t2"
+    config = resolve(tmp_path, two(), server="https://elsewhere:1", token="x", namespace="n")
+    assert (config.server, authorization(config), config.namespace) == ("https://elsewhere:1", "Bearer x", "n")
+    assert authorization(resolve(tmp_path, two(tokenFile="/dev/null"), token="x")) == "Bearer x"
+    assert resolve(tmp_path, two(), server="elsewhere:1").server == "http://elsewhere:1"
+
+
+def test_contexts_can_be_listed_and_one_that_is_broken_spoils_no_other(tmp_path: Path) -> None:
+    content = two()
+    content["contexts"].append({"name": "broken", "context": {"cluster": "no", "user": "one", "namespace": "n"}})
+    config = load(str(write(tmp_path / "config", content)))
+    assert list(config.each()) == [
+        ("broken", "no", "one", "n", False),
+        ("one", "one", "one", "", True),
+        ("two", "two", "two", "", False),
+    ]
+    found = dict(config.resolve_each())
+    assert str(found.pop("broken")) == 'cluster "no" does not exist'
+    assert [name for name, each in found.items() if isinstance(each, ClusterConfig)] == ["one", "two"]
 
 
 @pytest.mark.parametrize(
@@ -134,6 +169,9 @@ def test_the_command_line_wins(tmp_path: Path) -> None:
         ({"cluster": "no"}, 'cluster "no" does not exist'),
         ({"user": "no"}, 'user "no" does not exist'),
         ({"server": "ftp://x"}, 'the server "ftp://x" is neither http nor https'),
+        ({"server": "https://x:port"}, "the server 'https://x:port' is not a URL"),
+        ({"server": "https://"}, "the server 'https://' is not a URL"),
+        ({"server": "https://a b"}, "the server 'https://a b' is not a URL"),
     ],
 )
 def test_unknown_names_are_refused(tmp_path: Path, said: Document, message: str) -> None:
@@ -141,131 +179,270 @@ def test_unknown_names_are_refused(tmp_path: Path, said: Document, message: str)
         resolve(tmp_path, document(), **said)
 
 
+V1 = {"apiVersion": "client.authentication.k8s.io/v1", "interactiveMode": "Never", "command": "aws"}
+MUST = "must be specified for one to use exec authentication plugin"
+X = base64.b64encode(b"x").decode()
+
+
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("user", "message"),
     [
-        (document(user={"exec": {"command": "aws"}}), "logs in with the exec plugin aws: not supported"),
-        (document(user={"auth-provider": {"name": "gcp"}}), "auth-provider plugin gcp: not supported"),
-        (document(cluster={"proxy-url": "http://p"}), "proxy-url"),
+        ({"exec": {"command": "aws"}}, f"apiVersion {MUST}; interactiveMode {MUST}"),
+        ({"exec": V1 | {"command": ""}}, f"command {MUST}"),
+        ({"exec": V1 | {"env": [{"value": "x"}]}}, f"env variable name {MUST}"),
+        ({"exec": V1 | {"interactiveMode": "Sometimes"}}, 'invalid interactiveMode for one: "Sometimes"'),
         (
-            document(
-                cluster={
-                    "server": "https://x",
-                    "insecure-skip-tls-verify": True,
-                    "certificate-authority-data": base64.b64encode(b"x").decode(),
-                }
-            ),
-            "makes no sense",
+            {"exec": V1 | {"apiVersion": "client.authentication.k8s.io/v1alpha1"}},
+            'exec plugin: invalid apiVersion "client.authentication.k8s.io/v1alpha1"',
         ),
-        (document(cluster={"server": "https://x", "certificate-authority": "no.pem"}), r"no\.pem: No such file"),
-        (document(cluster={"server": "https://x", "certificate-authority-data": "bm8="}), "certificate authority data"),
-        (document(cluster={"server": "https://x"}, user={"client-certificate": "a.pem"}), "only of use together"),
         (
-            document(
-                cluster={"server": "https://x"}, user={"client-certificate-data": "bm8=", "client-key-data": "bm8="}
+            {"exec": V1, "auth-provider": {"name": "x"}},
+            "authProvider cannot be provided in combination with an exec plugin for one",
+        ),
+        (
+            {"auth-provider": {"name": "gcp"}},
+            (
+                'The gcp auth plugin has been removed. Please use the "gke-gcloud-auth-plugin" kubectl/client-go '
+                "credential plugin instead."
             ),
-            "client certificate data",
+        ),
+        ({"auth-provider": {"name": "foo"}}, 'no Auth Provider found for name "foo"'),
+        (
+            {"token": "s3cret", "username": "b", "password": "s3cret"},
+            "more than one authentication method found for one; found [token basicAuth], only one is allowed",
+        ),
+        (
+            {"tokenFile": "/dev/null", "username": "b"},
+            "username/password or bearer token may be set, but not both",
+        ),
+        ({"as-groups": ["x"]}, "requesting uid, groups or user-extra for one without impersonating a user"),
+        (
+            {"client-certificate": "/no/cert", "client-key": "/no/key"},
+            (
+                "unable to read client-cert /no/cert for one due to open /no/cert: no such file or directory; "
+                "unable to read client-key /no/key for one due to open /no/key: no such file or directory"
+            ),
+        ),
+        (
+            {"client-certificate-data": X},
+            "client-key-data or client-key must be specified for one to use the clientCert authentication method.",
+        ),
+        (
+            {"client-certificate-data": X, "client-certificate": "/dev/null", "client-key": "/dev/null"},
+            "client-cert-data and client-cert are both specified for one. client-cert-data will override.",
+        ),
+        ({"tokenFile": "/no/token"}, "https://one.example: open /no/token: no such file or directory"),
+        ({"tokenFile": "/dev/null"}, "https://one.example: read empty token from file /dev/null"),
+        ({"token": "s3cret\nX: y"}, 'https://one.example: net/http: invalid header field value for "Authorization"'),
+        ({"token": 123}, 'user "one": token is not a string'),
+        ({"as-groups": "x"}, 'user "one": as-groups is not a list of strings'),
+        ({"as-user-extra": {"k": "x"}}, 'user "one": as-user-extra is not lists of strings by name'),
+        ({"exec": V1 | {"args": [1]}}, 'user "one": exec: args is not a list of strings'),
+        ({"exec": V1 | {"env": [{"name": "A", "value": 1}]}}, 'user "one": exec: env: value is not a string'),
+        (
+            {"client-certificate-data": X, "client-key-data": X},
+            "https://one.example: cannot use the client certificate data: ",
         ),
     ],
 )
-def test_what_cannot_work_is_said_by_name(tmp_path: Path, content: Document, message: str) -> None:
-    with pytest.raises(KubeconfigError, match=message) as caught:
-        resolve(tmp_path, content)
+def test_users_who_cannot_log_in(tmp_path: Path, user: Document, message: str) -> None:
+    """kubectl 1.37's words, and ours where it has none that fit a line."""
+    with pytest.raises(KubeconfigError) as caught:
+        resolve(tmp_path, document(cluster=HTTPS, user=user))
+    assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+    assert "s3cret" not in str(caught.value)
 
 
-def test_files_are_found_beside_the_kubeconfig(tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("from-file")
-    config = resolve(tmp_path, document(user={"tokenFile": "token", "token": "no"}))
-    assert config.token_file == str(tmp_path / "token")
+@pytest.mark.parametrize(
+    ("cluster", "message"),
+    [
+        (
+            {"insecure-skip-tls-verify": True, "certificate-authority-data": X},
+            "specifying a root certificates file with the insecure flag is not allowed",
+        ),
+        (
+            {"certificate-authority": "/no/ca"},
+            "unable to read certificate-authority /no/ca for one due to open /no/ca: no such file or directory",
+        ),
+        (
+            {"certificate-authority": "/dev/null", "certificate-authority-data": X},
+            (
+                "certificate-authority-data and certificate-authority are both specified for one. "
+                "certificate-authority-data will override."
+            ),
+        ),
+        ({"certificate-authority-data": X}, "https://one.example: cannot use the certificate authority data: "),
+        ({"certificate-authority": "/dev/null"}, "https://one.example: cannot use the certificate authority /dev/null"),
+        (
+            {"proxy-url": "ftp://me:s3cret@x"},
+            (
+                'invalid \'proxy-url\' "ftp://x" for cluster "one": '
+                'unsupported scheme "ftp", must be http, https, or socks5'
+            ),
+        ),
+        (
+            {"proxy-url": "127.0.0.1:3"},
+            'invalid \'proxy-url\' "127.0.0.1:3" for cluster "one": could not parse: 127.0.0.1:3',
+        ),
+        ({"insecure-skip-tls-verify": "yes"}, 'cluster "one": insecure-skip-tls-verify is not true or false'),
+    ],
+)
+def test_clusters_that_cannot_be_reached(tmp_path: Path, cluster: Document, message: str) -> None:
+    with pytest.raises(KubeconfigError) as caught:
+        resolve(tmp_path, document(cluster=HTTPS | cluster))
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+    assert "s3cret" not in str(caught.value)
 
 
-def test_basic_and_impersonation_become_headers(tmp_path: Path) -> None:
-    user = {"username": "ann", "password": "pw", "as": "bob", "as-groups": ["g1", "g2"], "as-user-extra": {"k": ["v"]}}
-    assert resolve(tmp_path, document(user=user)).headers == (
-        ("Authorization", "Basic " + base64.b64encode(b"ann:pw").decode()),
-        ("Impersonate-User", "bob"),
-        ("Impersonate-Group", "g1"),
-        ("Impersonate-Group", "g2"),
-        ("Impersonate-Extra-k", "v"),
+def test_files_are_found_beside_the_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "token").write_text("from-file\n")
+    content = document(cluster=HTTPS, user={"tokenFile": "token", "token": "no"})
+    assert authorization(resolve(tmp_path, content)) == "Bearer from-file"
+    monkeypatch.chdir(tmp_path)
+    write(Path("config"), document(cluster=HTTPS, user={"exec": V1 | {"command": "./plugin"}}))
+    assert load("config").users["one"]["exec"]["command"] == str(tmp_path / "plugin")
+    write(Path("config"), document(cluster=HTTPS, user={"exec": V1 | {"command": "plugin"}}))
+    assert load("config").users["one"]["exec"]["command"] == "plugin"
+
+
+def test_a_token_stands_in_for_a_file_that_is_not_there(tmp_path: Path) -> None:
+    config = resolve(tmp_path, document(cluster=HTTPS, user={"tokenFile": "/no/token", "token": "t"}))
+    assert authorization(config) == "Bearer t"
+
+
+@pytest.mark.parametrize(
+    ("user", "said", "headers"),
+    [
+        ({"username": "ann", "password": "pw"}, {}, {"Authorization": basic("ann:pw")}),
+        ({"username": "ann"}, {}, {"Authorization": basic("ann:")}),
+        ({"password": "pw"}, {}, {}),
+        ({"exec": V1, "token": "t"}, {}, {"Authorization": "Bearer t"}),
+        ({"exec": V1, "username": "a", "password": "b"}, {}, {"Authorization": basic("a:b")}),
+        ({"exec": V1}, {"token": "t"}, {"Authorization": "Bearer t"}),
+    ],
+)
+def test_what_needs_no_plugin_runs_none(tmp_path: Path, user: Document, said: Document, headers: Document) -> None:
+    assert sent(resolve(tmp_path, document(cluster=HTTPS, user=user), **said))[0] == headers
+
+
+AS = {"as": "bob", "as-uid": "u", "as-groups": ["g1", "g2"], "as-user-extra": {"A/b_C": ["v w"], "k": ["1", "2"]}}
+
+
+@pytest.mark.parametrize(
+    ("said", "headers"),
+    [
+        ({}, ["User: bob", "Uid: u", "Group: g1", "Group: g2", "Extra-A%2Fb_C: v w", "Extra-k: 1", "Extra-k: 2"]),
+        (
+            {"as_user": "eve", "as_groups": ("g3",)},
+            ["User: eve", "Uid: u", "Group: g3", "Extra-A%2Fb_C: v w", "Extra-k: 1", "Extra-k: 2"],
+        ),
+    ],
+)
+def test_impersonation_becomes_headers(tmp_path: Path, said: Document, headers: list[str]) -> None:
+    """As kubectl 1.37 sends them, whichever the scheme; a flag replaces its own field only."""
+    for cluster in ({}, HTTPS):
+        config = resolve(tmp_path, document(cluster=cluster, user=AS), **said)
+        assert [f"{name}: {value}" for name, value in config.headers] == [f"Impersonate-{each}" for each in headers]
+
+
+@pytest.mark.parametrize(
+    "user", [{"token": "t"}, {"username": "a"}, {"exec": V1 | {"command": "/no/plugin"}}, {"tokenFile": "/no/token"}]
+)
+def test_over_plain_http_nobody_s_credentials_are_sent(tmp_path: Path, user: Document) -> None:
+    config = resolve(tmp_path, document(user=user))
+    assert sent(config) == ({}, ())
+
+
+# In a pod
+
+
+def pod(tmp_path: Path, namespace: str = "ns\n") -> Path:
+    account = tmp_path / "account"
+    account.mkdir()
+    (account / "token").write_text("pod-token\n")
+    (account / "ca.crt").write_bytes(Authority().pem)
+    (account / "namespace").write_text(namespace)
+    return account
+
+
+POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+
+
+def in_pod(tmp_path: Path, account: Path, **environ: str) -> Kubeconfig:
+    return load(environ=POD | environ, home=tmp_path, service_account=account)
+
+
+def test_without_a_kubeconfig_the_service_account_is_used(tmp_path: Path) -> None:
+    account = pod(tmp_path)
+    config = in_pod(tmp_path, account).resolve()
+    assert (config.server, authorization(config), config.namespace) == (
+        "https://10.0.0.1:443",
+        "Bearer pod-token",
+        "ns",
     )
-    assert resolve(tmp_path, document(user=user), as_user="eve").headers[1:] == (("Impersonate-User", "eve"),)
-    assert resolve(tmp_path, document(user={"username": "a", "token": "t"})).headers == ()
+    assert in_pod(tmp_path, account, KUBERNETES_SERVICE_HOST="fd00::1").resolve().server == "https://[fd00::1]:443"
+    assert in_pod(tmp_path, account, POD_NAMESPACE="mine").resolve().namespace == "mine"
+    assert [context.name for context in in_pod(tmp_path, account).each()] == ["in-cluster"]
+
+
+def test_a_kubeconfig_that_chooses_a_cluster_comes_first(tmp_path: Path) -> None:
+    account = pod(tmp_path)
+    path = write(tmp_path / "config", document())
+    assert in_pod(tmp_path, account, KUBECONFIG=str(path)).resolve().server == "http://one.example:8080"
+    write(tmp_path / "config", document() | {"current-context": ""})
+    config = in_pod(tmp_path, account, KUBECONFIG=str(path))
+    assert config.resolve().server == "https://10.0.0.1:443"
+    assert config.resolve(Overrides(context="one")).server == "http://one.example:8080"
+
+
+def test_the_service_account_s_token_goes_to_its_own_cluster_only(tmp_path: Path) -> None:
+    config = in_pod(tmp_path, pod(tmp_path)).resolve(Overrides(server="https://elsewhere"))
+    assert sent(config) == ({}, ())
+
+
+def test_outside_of_a_pod_there_is_no_service_account(tmp_path: Path) -> None:
+    for environ in ({}, {"KUBERNETES_SERVICE_HOST": "x"}, POD):
+        with pytest.raises(KubeconfigError, match="no cluster is chosen"):
+            load(environ=environ, home=tmp_path, service_account=tmp_path / "no").resolve()
 
 
 def test_credentials_are_not_in_a_repr(tmp_path: Path) -> None:
-    path = str(write(tmp_path / "config", document(user={"token": "s3cret", "username": "u", "password": "s3cret"})))
-    assert "s3cret" not in repr(load(path)) + repr(load(path).resolve()) + repr(Overrides(token="s3cret"))
+    path = str(write(tmp_path / "config", document(cluster=HTTPS, user={"username": "u", "password": "s3cret"})))
+    config = load(path).resolve()
+    assert "s3cret" not in repr(load(path)) + repr(config) + repr(Overrides(token="s3cret"))
+    assert base64.b64encode(b"u:s3cret").decode() not in repr(config) + repr(config.credentials.cached())
 
 
 # Connections
-
-
-class Authority:
-    """Makes certificates, as PEM."""
-
-    def __init__(self) -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ca")])
-        self.pem = self._signed(self.name, self.key, authority=True).public_bytes(serialization.Encoding.PEM)
-
-    def issue(self, common_name: str) -> tuple[bytes, bytes]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._signed(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]), key)
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        return certificate.public_bytes(serialization.Encoding.PEM), private
-
-    def _signed(self, name: x509.Name, key: ec.EllipticCurvePrivateKey, authority: bool = False) -> x509.Certificate:
-        now = datetime.now(UTC)
-        names = [x509.DNSName("api.example"), x509.IPAddress(ip_address("127.0.0.1"))]
-        return (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(self.name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(hours=1))
-            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .sign(self.key, hashes.SHA256())
-        )
 
 
 def encoded(pem: bytes) -> str:
     return base64.b64encode(pem).decode()
 
 
-def talk(tmp_path: Path, make: Callable[[Authority, int], Document]) -> str:
-    """Serve HTTPS with client certificates, connect as the kubeconfig says; the name that the server saw."""
+class WhoAmI:
+    """Answers with what it saw of the caller."""
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        subject = (request.get_extra_info("peercert") or {}).get("subject", ())
+        seen = {name: request.headers.getall(name) for name in request.headers if name != "Host"}
+        return web.json_response({"user": "".join(value for rdn in subject for _, value in rdn), "headers": seen})
+
+
+def talk(tmp_path: Path, make: Callable[[Authority, int], Document], **said: Any) -> Any:
+    """Serve HTTPS with client certificates, connect as the kubeconfig says; what the server saw."""
     authority = Authority()
-    for file, pem in zip(("cert", "key"), authority.issue("server"), strict=True):
-        (tmp_path / file).write_bytes(pem)
     (tmp_path / "ca").write_bytes(authority.pem)
 
-    async def whoami(request: web.Request) -> web.StreamResponse:
-        subject = (request.get_extra_info("peercert") or {}).get("subject", ())
-        return web.json_response({"user": "".join(value for rdn in subject for _, value in rdn)})
-
-    async def run() -> str:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tmp_path / "ca")
-        context.load_cert_chain(tmp_path / "cert", tmp_path / "key")
-        context.verify_mode = ssl.CERT_OPTIONAL
-        application = web.Application()
-        application.router.add_get("/whoami", whoami)
-        runner = web.AppRunner(application)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
-        await site.start()
-        port = runner.addresses[0][1]
-        client = ApiClient(resolve(tmp_path, make(authority, port)))
-        try:
-            return str((await client.get("/whoami"))["user"])
-        finally:
-            await client.close()
-            await runner.cleanup()
+    async def run() -> Any:
+        async with serving(WhoAmI(), tls=authority.server_context()) as server:
+            client = ApiClient(resolve(tmp_path, make(authority, int(server.rpartition(":")[2])), **said))
+            try:
+                return await client.get("/whoami")
+            finally:
+                await client.close()
 
     return asyncio.run(run())
 
@@ -280,7 +457,7 @@ def test_authority_and_client_certificate_as_data(tmp_path: Path) -> None:
         user = {"client-certificate-data": encoded(certificate), "client-key-data": encoded(key)}
         return https(port, {"certificate-authority-data": encoded(authority.pem)}, user)
 
-    assert talk(tmp_path, make) == "ann"
+    assert talk(tmp_path, make)["user"] == "ann"
 
 
 def test_authority_and_client_certificate_as_files(tmp_path: Path) -> None:
@@ -290,7 +467,7 @@ def test_authority_and_client_certificate_as_files(tmp_path: Path) -> None:
         user = {"client-certificate": "ann.pem", "client-key": "ann.key"}
         return https(port, {"certificate-authority": "ca"}, user)
 
-    assert talk(tmp_path, make) == "ann"
+    assert talk(tmp_path, make)["user"] == "ann"
 
 
 def test_a_server_of_another_authority_is_refused(tmp_path: Path) -> None:
@@ -302,7 +479,7 @@ def test_a_server_of_another_authority_is_refused(tmp_path: Path) -> None:
 
 
 def test_verification_can_be_turned_off(tmp_path: Path) -> None:
-    assert talk(tmp_path, lambda _, port: https(port, {"insecure-skip-tls-verify": True})) == ""
+    assert talk(tmp_path, lambda _, port: https(port, {"insecure-skip-tls-verify": True}))["user"] == ""
 
 
 @pytest.mark.parametrize(("name", "accepted"), [("api.example", True), ("other.example", False)])
@@ -311,7 +488,7 @@ def test_the_name_to_verify_can_be_given(tmp_path: Path, name: str, accepted: bo
         return https(port, {"certificate-authority-data": encoded(authority.pem), "tls-server-name": name})
 
     if accepted:
-        assert talk(tmp_path, make) == ""
+        assert talk(tmp_path, make)["user"] == ""
     else:
         with pytest.raises(ApiUnreachable, match="certificate"):
             talk(tmp_path, make)

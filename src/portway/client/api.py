@@ -4,22 +4,29 @@ Where the API is and how to speak to it is a `ClusterConfig`; `kubeconfig` makes
 retries here: `informer` and the controllers decide when to ask again.
 """
 
+import logging
 import random
 import ssl
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import aiohttp
 import orjson
+from aiohttp.client_proto import ResponseHandler
+from multidict import CIMultiDict
 from yarl import URL
 
+from portway.client.cluster import ClusterConfig
+from portway.client.credentials import Credential, CredentialError
+from portway.client.dial import DIAL_SECONDS, DialError, dial
 from portway.client.protocol import ApiUnreachable, Page
 from portway.client.status import status_error
 from portway.kube.objects import Object
+
+if TYPE_CHECKING:
+    from aiohttp.tracing import Trace
 
 __all__ = ["JSON_PATCH", "MERGE_PATCH", "STRATEGIC_MERGE_PATCH", "ApiClient", "ApiUnreachable", "ClusterConfig", "Page"]
 
@@ -27,7 +34,6 @@ JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
 
-CONNECT_SECONDS = 10.0
 REQUEST_SECONDS = 60.0
 """kube-apiserver's own deadline for a request that isn't a watch."""
 WATCH_SECONDS = 600
@@ -36,36 +42,12 @@ WATCH_SILENCE_SECONDS = 150.0
 """Servers send a bookmark about every minute: a watch that is silent for longer than two of them is dead."""
 MAX_EVENT_BYTES = 32 << 20
 """An API object is at most 3 MiB as sent (etcd's limit is below that); JSON may escape every byte of it."""
-TOKEN_FILE_SECONDS = 10.0
-"""How long a token read from a file is used: kubelet renews projected tokens well ahead of their expiry."""
+
+logger = logging.getLogger(__name__)
 
 _SENT_AS = {"Accept": "application/json"}
-_REQUEST = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS)
-_WATCH = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=WATCH_SILENCE_SECONDS)
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterConfig:
-    """Where an API is and how to speak to it."""
-
-    server: str
-    """http(s)://host[:port][/prefix]; over a unix socket only the prefix matters."""
-    unix_socket: str | None = None
-    tls: ssl.SSLContext | None = field(default=None, repr=False)
-    server_name: str | None = None
-    """Name to verify and to send as SNI instead of the host."""
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    token: str = field(default="", repr=False)
-    token_file: str = ""
-    """A bearer token in a file that may be renewed; wins over `token`, as in kubectl."""
-    namespace: str = "default"
-    """Where the user works when they say nothing."""
-
-    @classmethod
-    def local(cls, unix_socket: str, user: str, groups: tuple[str, ...] = ("system:masters",)) -> "ClusterConfig":
-        """The embedded API on its socket, which trusts the identity headers of whoever can open it."""
-        headers = (("X-Remote-User", user), *(("X-Remote-Group", group) for group in groups))
-        return cls("http://localhost", unix_socket=unix_socket, headers=headers)
+_REQUEST = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=DIAL_SECONDS)
+_WATCH = aiohttp.ClientTimeout(total=None, sock_connect=DIAL_SECONDS, sock_read=WATCH_SILENCE_SECONDS)
 
 
 class ApiClient:
@@ -75,7 +57,6 @@ class ApiClient:
         self.config = config
         self._user_agent = user_agent
         self._session: aiohttp.ClientSession | None = None
-        self._token, self._token_until = config.token, 0.0
 
     async def close(self) -> None:
         """End all connections."""
@@ -167,48 +148,97 @@ class ApiClient:
         data: bytes | None = None,
         limits: aiohttp.ClientTimeout = _REQUEST,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A response with status 2xx. Foreign errors are turned into ours here and nowhere else."""
-        url = self.config.server.rstrip("/") + path + ("?" + urlencode(query) if query else "")
+        """A response with status 2xx. Foreign errors are turned into ours here and nowhere else.
+
+        After a 401 it is asked once more, if there is another credential then.
+        """
+        url = URL(self.config.server.rstrip("/") + path + ("?" + urlencode(query) if query else ""), encoded=True)
+        where = self.config.unix_socket or self.config.server
         try:
-            async with self._connected().request(
-                method,
-                URL(url, encoded=True),
-                data=data,
-                headers={**headers, **self._authorization()},
-                allow_redirects=False,
-                server_hostname=self.config.server_name,
-                timeout=limits,
-            ) as response:
+            credential = await self.config.credentials.current()
+            async with AsyncExitStack() as stack:
+                response = await stack.enter_async_context(
+                    self._request(method, url, credential, headers, data, limits)
+                )
+                other = await self._other(credential) if response.status == 401 else None
+                if other is not None:
+                    await stack.aclose()
+                    response = await stack.enter_async_context(self._request(method, url, other, headers, data, limits))
                 if response.status >= 300:
                     raise status_error(response.status, response.headers, await response.read())
                 yield response
+        except CredentialError as error:
+            raise ApiUnreachable(f"{where}: getting credentials: {error}") from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            where = self.config.unix_socket or self.config.server
-            raise ApiUnreachable(f"{where}: {str(error) or type(error).__name__}") from error
+            raise ApiUnreachable(f"{where}: {_reason(error)}") from error
+
+    def _request(
+        self,
+        method: str,
+        url: URL,
+        credential: Credential,
+        headers: Mapping[str, str],
+        data: bytes | None,
+        limits: aiohttp.ClientTimeout,
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        # Connections are pooled by TLS context: another client certificate means another connection.
+        return self._connected().request(
+            method,
+            url,
+            data=data,
+            headers=CIMultiDict([*headers.items(), *credential.headers]),
+            allow_redirects=False,
+            ssl=credential.tls or True,
+            timeout=limits,
+        )
+
+    async def _other(self, refused: Credential) -> Credential | None:
+        """What to try after a 401; None when there is nothing else."""
+        self.config.credentials.refused(refused)
+        try:
+            credential = await self.config.credentials.current()
+        except CredentialError as error:
+            logger.warning("refreshing credentials: %s", error)
+            return None
+        return credential if credential != refused else None
 
     def _connected(self) -> aiohttp.ClientSession:
         if self._session is None:
             config = self.config
-            connector: aiohttp.BaseConnector
-            if config.unix_socket is not None:
-                connector = aiohttp.UnixConnector(config.unix_socket, limit=0)
-            else:
-                connector = aiohttp.TCPConnector(ssl=config.tls or True, limit=0)
             headers = [*config.headers, ("User-Agent", self._user_agent)]
-            if config.unix_socket is not None:
+            if config.unix_socket is not None or config.disable_compression:
                 headers.append(("Accept-Encoding", "identity"))
             self._session = aiohttp.ClientSession(
-                connector=connector,
+                connector=_Connector(config),
                 headers=headers,
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
 
-    def _authorization(self) -> dict[str, str]:
-        if self.config.token_file and time.monotonic() >= self._token_until:
-            self._token = Path(self.config.token_file).read_text().strip()
-            self._token_until = time.monotonic() + TOKEN_FILE_SECONDS
-        return {"Authorization": f"Bearer {self._token}"} if self._token else {}
+
+class _Connector(aiohttp.BaseConnector):
+    """aiohttp's pool over `dial`, so that all connections to a cluster are made in one way."""
+
+    def __init__(self, config: ClusterConfig) -> None:
+        super().__init__(limit=0)
+        self._config = config
+
+    async def _create_connection(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: "list[Trace]",  # noqa: ARG002 (nobody traces)
+        timeout: aiohttp.ClientTimeout,  # noqa: ARG002 (`dial` has its own)
+    ) -> ResponseHandler:
+        """The method by which aiohttp's own connectors differ; aiohttp-socks overrides it too."""
+        context = req.ssl if isinstance(req.ssl, ssl.SSLContext) else None
+        _, protocol = await dial(self._config, self._factory, context)
+        return protocol
+
+
+def _reason(error: Exception) -> str:
+    """In a line; aiohttp wraps what `dial` raises."""
+    dialled = error.__cause__ if isinstance(error.__cause__, DialError) else error
+    return dialled.reason if isinstance(dialled, DialError) else " ".join(str(error).split()) or type(error).__name__
 
 
 def _selection(label_selector: str, field_selector: str) -> dict[str, str]:

@@ -1,20 +1,26 @@
 """kubeconfig files, read by kubectl's rules: which files, how they merge, what the chosen context means.
 
-`load` finds and merges the files, `Kubeconfig.resolve` picks a context and makes a `ClusterConfig` (its TLS settings
-are in `tls`). Nothing is written, and no program is run: users who log in by an exec plugin are refused by name.
+`load` finds and merges the files (in a pod, without any, the service account: `incluster`), `Kubeconfig.resolve` picks
+a context and makes a `ClusterConfig`; `entries` says what is wrong with it. Nothing is written and no program is run:
+credential plugins are run when a credential is needed (`execcredentials`).
 """
 
-import base64
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import yaml
 
-from portway.client.api import ClusterConfig
-from portway.client.tls import TlsError, client_context
+from portway.client import incluster
+from portway.client.cluster import ClusterConfig
+from portway.client.credentials import CredentialError
+from portway.client.entries import CONTEXT, Entry, cluster_problems, user_problems, wrong_types
+from portway.client.impersonation import impersonation
+from portway.client.logins import Logins
+from portway.client.proxies import Proxy, from_environment, parse
+from portway.client.tls import TlsError
 
 NAMED = {"clusters": "cluster", "users": "user", "contexts": "context"}
 """The lists of a kubeconfig: their key, and the key of an entry's content."""
@@ -24,8 +30,6 @@ FILES = {
     "contexts": (),
 }
 """Fields that name a file, relative to the kubeconfig that they stand in."""
-
-Entry = dict[str, Any]
 
 
 class KubeconfigError(Exception):
@@ -43,10 +47,24 @@ class Overrides:
     namespace: str = ""
     token: str = field(default="", repr=False)
     certificate_authority: str = ""
+    client_certificate: str = ""
+    client_key: str = ""
     tls_server_name: str = ""
     insecure_skip_tls_verify: bool = False
+    disable_compression: bool = False
     as_user: str = ""
+    as_uid: str = ""
     as_groups: tuple[str, ...] = ()
+
+
+class Context(NamedTuple):
+    """One context of the files, as `kubectl config get-contexts` lists it; "" for what it doesn't say."""
+
+    name: str
+    cluster: str
+    user: str
+    namespace: str
+    current: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,75 +77,97 @@ class Kubeconfig:
     contexts: Mapping[str, Entry]
     sources: tuple[Path, ...] = ()
     """The files that were read."""
+    in_cluster: bool = False
+    """Whether the current context is the pod's service account."""
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    logins: Logins = field(default_factory=Logins, repr=False, compare=False)
+
+    def each(self) -> Iterator[Context]:
+        """All contexts, by name."""
+        for name, context in sorted(self.contexts.items()):
+            cluster, user, namespace = (str(context.get(key) or "") for key in ("cluster", "user", "namespace"))
+            yield Context(name, cluster, user, namespace, name == self.current_context)
+
+    def resolve_each(self) -> Iterator[tuple[str, ClusterConfig | KubeconfigError]]:
+        """Every context's name with what it means, or with why it can't be used: one broken entry spoils no other."""
+        for context in self.each():
+            try:
+                yield context.name, self.resolve(Overrides(context=context.name))
+            except KubeconfigError as error:
+                yield context.name, error
 
     def resolve(self, overrides: Overrides | None = None) -> ClusterConfig:
         """The cluster and user of the current context, or of what `overrides` says. Raises KubeconfigError."""
         said = overrides or Overrides()
         context = self._context(said)
-        cluster = self._cluster(said.cluster or context.get("cluster") or "", said)
-        user = self._user(said.user or context.get("user") or "")
-        server = _server(said.server or cluster.get("server") or "", self.sources)
-        token, token_file = said.token or user.get("token") or "", "" if said.token else user.get("tokenFile") or ""
+        cluster_name, user_name = said.cluster or context.get("cluster") or "", said.user or context.get("user") or ""
+        cluster = _cluster_as_said(self._entry("cluster", self.clusters, cluster_name, said), said)
+        user = _user_as_said(self._entry("user", self.users, user_name, said), said)
+        server = _server(cluster.get("server") or "", self.sources)
+        problems = [*cluster_problems(cluster_name, cluster), *user_problems(user_name, user)]
+        if problems:
+            raise KubeconfigError("; ".join(problems))
         try:
-            tls = client_context(**_trust(cluster, said), **_client_certificate(user)) if _is_https(server) else None
-        except (TlsError, ValueError) as error:
+            return ClusterConfig(
+                server,
+                credentials=self.logins.credentials(server, cluster, user),
+                headers=impersonation(user),
+                server_name=cluster.get("tls-server-name") or None,
+                proxy=self._proxy(server, cluster),
+                namespace=said.namespace or context.get("namespace") or "default",
+                disable_compression=bool(cluster.get("disable-compression")),
+            )
+        except (CredentialError, TlsError, OSError, ValueError) as error:
             raise KubeconfigError(f"{server}: {error}") from error
-        return ClusterConfig(
-            server,
-            tls=tls,
-            server_name=said.tls_server_name or cluster.get("tls-server-name") or None,
-            headers=(*_basic(user, bool(token or token_file)), *_impersonation(user, said)),
-            token=token,
-            token_file=token_file,
-            namespace=said.namespace or context.get("namespace") or "default",
-        )
 
     def _context(self, said: Overrides) -> Entry:
         name = said.context or self.current_context
         if not name:
             return {}
+        if self.in_cluster and not said.context and (said.server or said.cluster or said.user):
+            # The service account's token is for the pod's own API server and nobody else.
+            return {}
         if name not in self.contexts:
             # A named context must exist; a stale current-context too, as in kubectl.
             raise KubeconfigError(f'context "{name}" does not exist')
+        wrong = wrong_types(f'context "{name}"', self.contexts[name], CONTEXT)
+        if wrong:
+            raise KubeconfigError("; ".join(wrong))
         return self.contexts[name]
 
-    def _cluster(self, name: str, said: Overrides) -> Entry:
-        if not name:
+    def _entry(self, kind: str, entries: Mapping[str, Entry], name: str, said: Overrides) -> Entry:
+        if name in entries:
+            return entries[name]
+        if not name or (kind == "cluster" and said.server and not said.cluster):
             return {}
-        if name not in self.clusters:
-            if said.server and not said.cluster:
-                return {}
-            raise KubeconfigError(f'cluster "{name}" does not exist')
-        if self.clusters[name].get("proxy-url"):
-            raise KubeconfigError(f'cluster "{name}" is reached through a proxy (proxy-url), which is not supported')
-        return self.clusters[name]
+        raise KubeconfigError(f'{kind} "{name}" does not exist')
 
-    def _user(self, name: str) -> Entry:
-        if not name:
-            return {}
-        if name not in self.users:
-            raise KubeconfigError(f'user "{name}" does not exist')
-        user = self.users[name]
-        for plugin in ("exec", "auth-provider"):
-            if user.get(plugin):
-                command = user[plugin].get("command") or user[plugin].get("name") or "?"
-                raise KubeconfigError(f'user "{name}" logs in with the {plugin} plugin {command}: not supported')
-        return user
+    def _proxy(self, server: str, cluster: Entry) -> Proxy | None:
+        if cluster.get("proxy-url"):
+            return parse(cluster["proxy-url"])
+        config = ClusterConfig(server)
+        return from_environment(self.environ, server.partition(":")[0], *config.address)
 
 
-def load(explicit: str = "", *, environ: Mapping[str, str] | None = None, home: Path | None = None) -> Kubeconfig:
+def load(
+    explicit: str = "",
+    *,
+    environ: Mapping[str, str] | None = None,
+    home: Path | None = None,
+    service_account: Path = incluster.DIRECTORY,
+) -> Kubeconfig:
     """Read what kubectl would: `explicit` (--kubeconfig) alone, else $KUBECONFIG's files, else ~/.kube/config.
 
     In a list, the first file to say something wins; files that aren't there are skipped, but `explicit` must be there.
-    Raises KubeconfigError.
+    When no file chooses a cluster, a pod's `service_account` does. Raises KubeconfigError.
     """
+    environ = os.environ if environ is None else environ
     if explicit:
-        return _merge([_read(Path(explicit))])
-    listed = (os.environ if environ is None else environ).get("KUBECONFIG", "")
-    paths = [Path(part) for part in listed.split(os.pathsep) if part]
+        return _merge([_read(Path(explicit))], environ, service_account)
+    paths = [Path(part) for part in environ.get("KUBECONFIG", "").split(os.pathsep) if part]
     if not paths:
         paths = [(home or Path.home()) / ".kube" / "config"]
-    return _merge([_read(path) for path in dict.fromkeys(paths) if path.exists()])
+    return _merge([_read(path) for path in dict.fromkeys(paths) if path.exists()], environ, service_account)
 
 
 def _read(path: Path) -> tuple[Path, Entry]:
@@ -146,19 +186,26 @@ def _read(path: Path) -> tuple[Path, Entry]:
     return path, document
 
 
-def _merge(files: list[tuple[Path, Entry]]) -> Kubeconfig:
+def _merge(files: list[tuple[Path, Entry]], environ: Mapping[str, str], service_account: Path) -> Kubeconfig:
+    sources = tuple(path for path, _ in files)
+    current = next(filter(None, (str(document.get("current-context") or "") for _, document in files)), "")
+    pod = None if current else incluster.document(environ, service_account)
+    if pod is not None:
+        files, current = [*files, (service_account, pod)], pod["current-context"]
     merged: dict[str, dict[str, Entry]] = {section: {} for section in NAMED}
     for path, document in files:
         for section in NAMED:
             for name, content in _entries(path, document, section):
                 merged[section].setdefault(name, content)
-    current = (str(document.get("current-context") or "") for _, document in files)
     return Kubeconfig(
-        current_context=next(filter(None, current), ""),
+        current_context=current,
         clusters=merged["clusters"],
         users=merged["users"],
         contexts=merged["contexts"],
-        sources=tuple(path for path, _ in files),
+        sources=sources,
+        in_cluster=pod is not None,
+        environ=environ,
+        logins=Logins(environ),
     )
 
 
@@ -171,67 +218,68 @@ def _entries(path: Path, document: Entry, section: str) -> list[tuple[str, Entry
         content = entry.get(NAMED[section]) or {} if isinstance(entry, dict) else None
         if not isinstance(content, dict) or not entry.get("name"):
             raise KubeconfigError(f"{path}: {section}[{index}] needs a name and a {NAMED[section]}")
-        files = {key: str(path.parent / content[key]) for key in FILES[section] if content.get(key)}
-        found.append((str(entry["name"]), content | files))
+        found.append((str(entry["name"]), content | _files(path.absolute().parent, content, FILES[section])))
     return found
+
+
+def _files(directory: Path, content: Entry, keys: tuple[str, ...]) -> Entry:
+    """The fields that name files, as absolute paths; a plugin's command too, unless PATH is to be searched for it."""
+    found: Entry = {key: str(directory / content[key]) for key in keys if content.get(key) and _is_text(content[key])}
+    plugin = content.get("exec")
+    if isinstance(plugin, dict) and _is_text(plugin.get("command")) and "/" in plugin["command"]:
+        found["exec"] = plugin | {"command": str(directory / plugin["command"])}
+    return found
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _cluster_as_said(cluster: Entry, said: Overrides) -> Entry:
+    changes = {"server": said.server, "tls-server-name": said.tls_server_name}
+    if said.certificate_authority:
+        changes["certificate-authority"] = said.certificate_authority
+        cluster = {key: value for key, value in cluster.items() if key != "certificate-authority-data"}
+    elif said.insecure_skip_tls_verify:
+        cluster = {key: value for key, value in cluster.items() if not key.startswith("certificate-authority")}
+    flags = {
+        "insecure-skip-tls-verify": said.insecure_skip_tls_verify,
+        "disable-compression": said.disable_compression,
+    }
+    return cluster | {key: value for key, value in (changes | flags).items() if value}
+
+
+def _user_as_said(user: Entry, said: Overrides) -> Entry:
+    changes: Entry = {
+        "token": said.token,
+        "client-certificate": said.client_certificate,
+        "client-key": said.client_key,
+        "as": said.as_user,
+        "as-uid": said.as_uid,
+        "as-groups": list(said.as_groups),
+    }
+    changes = {key: value for key, value in changes.items() if value}
+    replaced = {f"{key}-data" for key in changes}
+    if said.token:
+        # kubectl 1.37 goes on using the file here; what a command line says and nobody heeds is a fault, not a rule.
+        replaced.add("tokenFile")
+    return {key: value for key, value in user.items() if key not in replaced} | changes
 
 
 def _server(server: str, sources: tuple[Path, ...]) -> str:
     if not server:
         where = ", ".join(map(str, sources)) or "no kubeconfig was found"
         raise KubeconfigError(f"no cluster is chosen ({where})")
+    if not _is_text(server):
+        raise KubeconfigError("the server is not a string")
     if "://" not in server:
         server = f"http://{server}"  # kubectl's reading of --server=host:port
     if not server.startswith(("http://", "https://")):
         raise KubeconfigError(f'the server "{server}" is neither http nor https')
-    return server.rstrip("/")
-
-
-def _is_https(server: str) -> bool:
-    return server.startswith("https://")
-
-
-def _trust(cluster: Entry, said: Overrides) -> dict[str, Any]:
-    insecure = said.insecure_skip_tls_verify or bool(cluster.get("insecure-skip-tls-verify"))
-    file, data = said.certificate_authority or cluster.get("certificate-authority"), None
-    if not said.certificate_authority and cluster.get("certificate-authority-data"):
-        data = _decoded("certificate-authority-data", cluster)
-    if said.insecure_skip_tls_verify:
-        file = data = None
-    if insecure and (file or data):
-        raise TlsError("a certificate authority together with insecure-skip-tls-verify makes no sense")
-    return {"authority_file": file, "authority_data": data, "verify": not insecure}
-
-
-def _client_certificate(user: Entry) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for argument in ("certificate", "key"):
-        found[f"{argument}_file"] = user.get(f"client-{argument}")
-        if user.get(f"client-{argument}-data"):
-            found[f"{argument}_data"] = _decoded(f"client-{argument}-data", user)
-    return found
-
-
-def _decoded(key: str, entry: Entry) -> bytes:
     try:
-        return base64.b64decode(entry[key], validate=False)
-    except ValueError as error:
-        raise TlsError(f"{key} is not base64") from error
-
-
-def _basic(user: Entry, has_token: bool) -> list[tuple[str, str]]:
-    if has_token or not user.get("username"):
-        return []
-    pair = f"{user['username']}:{user.get('password') or ''}".encode()
-    return [("Authorization", "Basic " + base64.b64encode(pair).decode())]
-
-
-def _impersonation(user: Entry, said: Overrides) -> list[tuple[str, str]]:
-    if said.as_user or said.as_groups:
-        user = {"as": said.as_user, "as-groups": said.as_groups}
-    headers = [("Impersonate-User", user["as"])] if user.get("as") else []
-    headers += [("Impersonate-Uid", user["as-uid"])] if user.get("as-uid") else []
-    headers += [("Impersonate-Group", group) for group in user.get("as-groups") or ()]
-    for key, values in (user.get("as-user-extra") or {}).items():
-        headers += [(f"Impersonate-Extra-{key}", value) for value in values]
-    return headers
+        host, _ = ClusterConfig(server).address
+    except ValueError:
+        host = ""
+    if not host or not server.isprintable() or " " in server:
+        raise KubeconfigError(f"the server {server!a} is not a URL")
+    return server.rstrip("/")
