@@ -47,10 +47,21 @@ class Api(Protocol):
 class Cluster:
     """One cluster. Everything in it lives on the worker's loop."""
 
-    __slots__ = ("api", "authorizer", "locations", "name", "view")
+    __slots__ = ("api", "authorizer", "locations", "name", "through", "view")
 
-    def __init__(self, name: str, view: ClusterView, locations: Locations, authorizer: Authorizer, api: Api) -> None:
+    def __init__(
+        self,
+        name: str,
+        view: ClusterView,
+        locations: Locations,
+        authorizer: Authorizer,
+        api: Api,
+        *,
+        through: bool = False,
+    ) -> None:
+        """`through`: every target is reached through the API server's own proxy verb."""
         self.name = name
+        self.through = through
         self.view = view
         self.locations = locations
         self.authorizer = authorizer

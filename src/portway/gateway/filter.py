@@ -27,6 +27,8 @@ class FilterRules:
     reject_paths: tuple[str, ...] = ("^/api/.*/pods/.*/exec", "^/api/.*/pods/.*/attach")
     accept_hosts: tuple[str, ...] = ("^localhost$", r"^127\.0\.0\.1$", r"^\[::1\]$")
     reject_methods: tuple[str, ...] = ("^$",)
+    static_prefix: str = ""
+    """Paths that begin so are files, which no rule about paths and methods is for; "" = none."""
 
 
 class Filter:
@@ -37,6 +39,7 @@ class Filter:
         self._reject_paths = _compiled(rules.reject_paths)
         self._accept_hosts = _compiled(rules.accept_hosts)
         self._reject_methods = _compiled(rules.reject_methods)
+        self._static_prefix = rules.static_prefix
         self._known: dict[tuple[bytes, bytes, bytes], str] = {}
 
     def check(self, method: bytes, host: bytes, target: bytes, *, own_host: bool) -> None:
@@ -54,12 +57,17 @@ class Filter:
 
     def _why(self, method: str, host: str, target: str, own_host: bool) -> str:
         path = unquote(target.partition("?")[0])
+        if self._static_prefix and path.startswith(self._static_prefix):
+            return self._why_host(host, own_host)
         if _matches(self._reject_paths, path):
             return "this path is rejected (--reject-paths)"
         if _matches(self._reject_methods, method):
             return f"the method {method} is rejected (--reject-methods)"
         if not _matches(self._accept_paths, path):
             return "this path is not accepted (--accept-paths)"
+        return self._why_host(host, own_host)
+
+    def _why_host(self, host: str, own_host: bool) -> str:
         if own_host or _matches(self._accept_hosts, without_port(host)):
             return ""
         return f'the host "{without_port(host)}" is not accepted (--accept-hosts)'

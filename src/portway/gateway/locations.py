@@ -43,6 +43,13 @@ class Located:
         self.through = False
 
 
+def behind_the_api() -> Located:
+    """Wherever the API server finds it: it looks for the target itself, and says what is wrong with it."""
+    located = Located(Location((), tls=False, spellings=(), watched=()), (), float("inf"))
+    located.through = True
+    return located
+
+
 class Unsure(Exception):  # noqa: N818 - a signal, not an error
     """It can't be said without asking; `problem` is what would be answered."""
 

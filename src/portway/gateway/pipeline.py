@@ -22,7 +22,7 @@ from portway.gateway.crowd import Crowd
 from portway.gateway.filter import Filter
 from portway.gateway.hosts import Hosts, Site
 from portway.gateway.http1 import Downstream
-from portway.gateway.locations import Located, Unsure
+from portway.gateway.locations import Located, Unsure, behind_the_api
 from portway.gateway.record import Recorder
 from portway.gateway.relay import SANDBOX, Exchange
 from portway.gateway.requesthead import (
@@ -143,6 +143,7 @@ class Door:
         self.draining = False
         self.sandbox = SANDBOX if settings.html_sandbox else b""
         self.crowd = Crowd(settings.limits)
+        self._below = settings.api_prefix.rstrip("/").encode()
         self._tasks: set[asyncio.Task[None]] = set()
         self._audit_prefix, self._audit_count = _audit_prefix(), 0
         self._tick()
@@ -260,11 +261,15 @@ class Door:
         """May they. A decision that still holds is used again: one look-up by method and target."""
         identity = exchange.acting or exchange.identity or NOBODY
         target = exchange.target
-        if self.hosts is not None or self.filter is not None:
+        if self.hosts is not None or self.filter is not None or self._below:
             target = exchange.target = origin_form(exchange)
             host = exchange.special.get(h.HOST, b"")
             if self.hosts is not None:
                 exchange.site = self.hosts.find(host)
+            if self._below and exchange.site is None:
+                target = self._unprefixed(exchange, target)
+                if exchange.done:
+                    return
             if self.filter is not None:
                 self.filter.check(exchange.method, host, target, own_host=exchange.site is not None)
         end = plain_prefix(target) if exchange.site is None else 0
@@ -289,6 +294,17 @@ class Door:
             and not located.stale
             and located.expires > self.now
         )
+
+    def _unprefixed(self, exchange: Exchange, target: bytes) -> bytes:
+        """The target as the API has it; what stands beside the prefix is answered: nothing is there."""
+        path = target.partition(b"?")[0]
+        if not path.startswith(self._below + b"/"):
+            if self.local.answer(path.decode("latin-1"), "", page=False, host="") is not None:
+                return target
+            exchange.answer(404, *answers.text(404, b"404 page not found\n"))
+            return target
+        exchange.target = target[len(self._below) :]
+        return exchange.target
 
     def lets_through(self, method: bytes, target: bytes, exchange: Exchange) -> bool:
         """Whether the filter, if there is one, takes another target with an earlier exchange's header fields."""
@@ -322,7 +338,7 @@ class Door:
         if located is None:
             self._confirm(cluster, url, problem)
         exchange.path, exchange.query = url.path, url.query
-        prefix = url.prefix if exchange.site is None else b""
+        prefix = self._below + url.prefix if exchange.site is None else b""
         grant = exchange.grant = Grant(cluster, attributes, decision.reason, generation, located, prefix, url.prefix)
         if exchange.site is not None:
             return
@@ -335,12 +351,16 @@ class Door:
         path, mark, query = exchange.target.partition(b"?")
         if not path.startswith(b"/"):
             raise BadRequest("the request target is not a path")
+        if not exchange.confirmed and cluster.view.service(site.namespace, site.name) is None:
+            raise Wait(cluster.view.confirm_service(site.namespace, site.name))
         target = cluster.locations.named(site.namespace, site.name, site.port)
         spelled = join_id(target)
         prefix = f"/api/v1/namespaces/{site.namespace}/services/{quote(spelled, safe=':')}/proxy".encode()
         return ProxyURL("services", site.namespace, spelled, prefix, path, mark + query)
 
     def _locate(self, cluster: Cluster, exchange: Exchange, url: ProxyURL) -> tuple[Located | None, StatusError | None]:
+        if cluster.through:
+            return behind_the_api(), None
         try:
             target = parse_id(url.resource, url.id)
             return cluster.locations.find(url.resource, url.namespace, target, self.now), None

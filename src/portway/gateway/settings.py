@@ -9,6 +9,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from portway.gateway.filter import FilterRules
+
 T = TypeVar("T")
 
 
@@ -62,8 +64,8 @@ class Limits:
 class Authentication:
     """Who may come in, and by what."""
 
-    local: bool = False
-    """Whoever reaches the listener is the one it is for: nobody is asked for anything (`portway proxy`)."""
+    local: str = ""
+    """Whoever reaches the listener is the user of this name, and asked for nothing (`portway proxy`)."""
     anonymous_auth: bool = True
     token_auth_file: str = ""
     basic_auth_file: str = ""
@@ -102,11 +104,13 @@ class ClusterSettings:
     overrides: dict[str, Any] = field(default_factory=dict)
     """Fields of client.kubeconfig.Overrides: the context and what else a command line said."""
     identity: str = "own"
-    """Who a request is to a remote API server: `own` (the kubeconfig's user), `impersonate` (whom the door identified),
-    `caller` (whoever the request's own bearer token says).
+    """Who a request is to a remote API server: `own` (the kubeconfig's user) or `impersonate` (whom the door
+    identified).
     """
     authorization_mode: str = "RBAC"
     """RBAC, Webhook (SubjectAccessReview) or AlwaysAllow (where the API server decides): kube-apiserver's names."""
+    append_server_path: bool = True
+    """Whether the path of the server's URL stands in front of every request's."""
     via: str = "direct"
     """How services are reached: direct, tunnel, through, or auto."""
     namespaces: tuple[str, ...] = ()
@@ -132,12 +136,20 @@ class GatewaySettings:
     secure_port: int = 6443
     tls_cert_file: str = ""
     tls_private_key_file: str = ""
-    insecure_port: int = 0
+    insecure_port: int | None = None
+    """Plain HTTP; 0 = any free port, None = off."""
+    insecure_address: str = "127.0.0.1"
+    unix_socket: str = ""
+    """Plain HTTP on a unix socket, for this user alone."""
     workers: int = 1
     html_sandbox: bool = True
     """Serve a service's HTML in a sandboxed origin when the browser's credential is ambient (basic, certificate)."""
     host_bases: tuple[str, ...] = ()
     """Domains below which each service has a host name of its own: see gateway.hosts."""
+    api_prefix: str = "/"
+    """Below which path the API and the proxy verb are served; nothing else is then."""
+    filter: FilterRules | None = None
+    """What is let through at all; None = everything."""
     limits: Limits = field(default_factory=Limits)
     authentication: Authentication = field(default_factory=Authentication)
     record: Record = field(default_factory=Record)
@@ -151,6 +163,8 @@ class GatewaySettings:
         """What to_json wrote; unknown keys are a TypeError."""
         value = json.loads(text)
         value["clusters"] = [_from_dict(ClusterSettings, cluster) for cluster in value["clusters"]]
+        if value.get("filter") is not None:
+            value["filter"] = _from_dict(FilterRules, value["filter"])
         for name, kind in (("limits", Limits), ("authentication", Authentication), ("record", Record)):
             value[name] = _from_dict(kind, value.get(name, {}))
         return _from_dict(cls, value)

@@ -14,13 +14,17 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
 
 import uvloop
 
 from portway.gateway.assembly import Followed
 from portway.gateway.authentication import Authenticators, ConfigurationError
+from portway.gateway.cluster import Cluster
+from portway.gateway.filter import Filter
 from portway.gateway.health import Health
-from portway.gateway.pipeline import Door
+from portway.gateway.hosts import Hosts
+from portway.gateway.pipeline import Door, LocalAnswers
 from portway.gateway.record import Recorder
 from portway.gateway.server import ListenError, Listeners
 from portway.gateway.settings import GatewaySettings
@@ -34,24 +38,34 @@ CERTIFICATE_CHECK = 10
 PR_SET_PDEATHSIG = 1
 
 
+Answers = Callable[[Cluster, Recorder], LocalAnswers]
+
+
 class Worker:
     """The parts of one worker, put together."""
 
-    def __init__(self, settings: GatewaySettings, index: int) -> None:
+    def __init__(self, settings: GatewaySettings, index: int, answers: Answers | None = None) -> None:
+        """`answers` makes what the door answers itself, of the cluster and the recorder; health checks by default."""
         self._settings = settings
         (followed,) = self._followed = [Followed(cluster) for cluster in settings.clusters]
-        view = followed.cluster.view
-        self._authenticators = Authenticators(settings.authentication, view)
+        cluster = followed.cluster
+        self._authenticators = Authenticators(settings.authentication, cluster.view)
         self._recorder = Recorder(settings.record, index)
-        health = Health(view, self._recorder)
-        door = Door(settings, followed.cluster, self._authenticators, self._recorder, health)
-        self._door = door
+        door = self._door = Door(
+            settings,
+            cluster,
+            self._authenticators,
+            self._recorder,
+            (answers or _health)(cluster, self._recorder),
+            hosts=Hosts(settings.host_bases) if settings.host_bases else None,
+            filter=Filter(settings.filter) if settings.filter is not None else None,
+        )
         self._recorder.metrics.gauge("portway_connections", lambda: len(door.crowd.connections))
         self._listeners = Listeners(door, settings)
         self._stop = asyncio.Event()
 
-    async def run(self) -> None:
-        """Serves until stopped."""
+    async def run(self, ready: Callable[[Listeners], None] | None = None) -> None:
+        """Serves until stopped. `ready` is called once it listens."""
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self._stopped)
@@ -60,9 +74,12 @@ class Worker:
             await followed.start()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._flush(), name="flush"), group.create_task(self._sweep(), name="sweep")]
-            await self._first_sync()
+            if not self._settings.authentication.local:
+                await self._first_sync()
             if not self._stop.is_set():
                 await self._listeners.open()
+                if ready is not None:
+                    ready(self._listeners)
                 gc.collect()
                 gc.freeze()
                 await self._stop.wait()
@@ -115,6 +132,10 @@ class Worker:
                 self._reload()
 
 
+def _health(cluster: Cluster, recorder: Recorder) -> LocalAnswers:
+    return Health(cluster.view, recorder)
+
+
 async def _main(settings: GatewaySettings, index: int) -> int:
     code = 0
     try:
@@ -125,12 +146,17 @@ async def _main(settings: GatewaySettings, index: int) -> int:
     return code
 
 
-def main() -> None:
-    """The process."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def prepare_process() -> None:
+    """As many files as allowed, and a collector that does not look for garbage where there is next to none."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     gc.set_threshold(20000, 20, 20)
+
+
+def main() -> None:
+    """The process."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    prepare_process()
     settings = GatewaySettings.from_json(sys.stdin.read())
     sys.exit(uvloop.run(_main(settings, int(sys.argv[1]))))
 

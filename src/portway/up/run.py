@@ -160,7 +160,7 @@ def gateway_settings(settings: UpSettings, directory: DataDir, credentials: Cred
         secure_port=settings.secure_port,
         tls_cert_file=str(credentials.tls_cert),
         tls_private_key_file=str(credentials.tls_key),
-        insecure_port=settings.plain_port,
+        insecure_port=settings.plain_port or None,
         workers=settings.workers,
         html_sandbox=settings.html_sandbox,
         limits=Limits(**changed),
