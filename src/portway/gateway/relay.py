@@ -331,6 +331,8 @@ class Exchange:
             return 0
         if head.special and not self._rewrite(head, bodyless):
             return 0
+        if self.site is not None and SANDBOX in head.lines:
+            head.lines.remove(SANDBOX)  # of a door nearer to the service: it has an origin of its own here
         raw = self._frame(upstream, head, bodyless)
         base = b"".join(head.lines)
         self._out = [base, self._tail()]
