@@ -33,7 +33,8 @@ class Followed:
         endpoints = Endpoints()
         locations = Locations(view, self.client, router, policy, endpoints, read_bundle(settings.kubelet_ca_file))
         api = EmbeddedApi(endpoints.get(settings.api_socket, 0))
-        self.cluster = Cluster(settings.name, view, locations, RBACAuthorizer(view.rbac), api)
+        streams = (endpoints.get(settings.streams_socket, 0),) if settings.streams_socket else ()
+        self.cluster = Cluster(settings.name, view, locations, RBACAuthorizer(view.rbac), api, streams)
 
     async def start(self) -> None:
         """Begins to follow the cluster."""

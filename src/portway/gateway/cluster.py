@@ -47,10 +47,20 @@ class Api(Protocol):
 class Cluster:
     """One cluster. Everything in it lives on the worker's loop."""
 
-    __slots__ = ("api", "authorizer", "locations", "name", "view")
+    __slots__ = ("api", "authorizer", "locations", "name", "streams", "view")
 
-    def __init__(self, name: str, view: ClusterView, locations: Locations, authorizer: Authorizer, api: Api) -> None:
+    def __init__(
+        self,
+        name: str,
+        view: ClusterView,
+        locations: Locations,
+        authorizer: Authorizer,
+        api: Api,
+        streams: tuple[Endpoint, ...] = (),
+    ) -> None:
+        """`streams`: who serves pods/portforward instead of the API server, as a kubelet; () = nobody."""
         self.name = name
+        self.streams = streams
         self.view = view
         self.locations = locations
         self.authorizer = authorizer
