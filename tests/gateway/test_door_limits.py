@@ -160,7 +160,7 @@ def test_a_slow_body_is_a_408(door: RunningDoor, web: Backend, raw: bytes) -> No
     status = refused(client)
     assert (status["code"], status["reason"]) == (408, "Timeout")
     assert backend.rest() == b""
-    assert not any(e.failures for e in door.door.cluster.locations.endpoints._known.values())
+    assert not any(e.failures for e in door.door.cluster.endpoints._known.values())
 
 
 def test_a_body_that_the_backend_does_not_take_is_not_slow(door: RunningDoor, web: Backend) -> None:

@@ -354,7 +354,7 @@ def test_requests_that_nobody_waits_for_are_not_counted(door: RunningDoor, web: 
     door.settle()
     client = exchanged_any(door, web)
     assert client.response()[2] == b"ok"
-    endpoints = list(door.door.cluster.locations.endpoints._known.values())
+    endpoints = list(door.door.cluster.endpoints._known.values())
     assert [e.active for e in endpoints if e.port] == [0]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from portway.client.api import ApiClient, ClusterConfig
 from portway.client.kubeconfig import Overrides, load
+from portway.client.portforward.forwarder import PortForwarder
 from portway.client.view import ClusterView
 from portway.gateway.authorization import AlwaysAllow, Authorizer, RBACAuthorizer
 from portway.gateway.cluster import Api, Cluster
@@ -14,6 +15,7 @@ from portway.gateway.settings import ClusterSettings
 from portway.gateway.upstream.addresses import AddressPolicy
 from portway.gateway.upstream.api import EmbeddedApi, ImpersonatingApi, OwnApi
 from portway.gateway.upstream.endpoint import Endpoints
+from portway.gateway.upstream.reach import DIRECT, THROUGH, TUNNEL, Direct, Reach, Through, Tunnel
 
 REMOTE: Mapping[str, Callable[[ClusterConfig], Api]] = {"own": OwnApi, "impersonate": ImpersonatingApi}
 """What `ClusterSettings.identity` means."""
@@ -35,19 +37,29 @@ class Followed:
         self._retry_cap = 2.0 if embedded else 30.0
         view = ClusterView()
         policy = AddressPolicy(settings.cluster_cidrs)
+        endpoints = Endpoints()
+        self._forwarder = None if embedded else PortForwarder(config)
+        reach = self._reach(settings.via, endpoints, policy)
         router = Router(
             view,
-            policy,
+            policy if reach.name == DIRECT else AddressPolicy.lenient(),
             endpoints_without_pods=settings.endpoints_without_pods,
             external_names=settings.external_names,
         )
-        endpoints = Endpoints()
-        locations = Locations(view, self.client, router, policy, endpoints, read_bundle(settings.kubelet_ca_file))
+        locations = Locations(view, self.client, router, policy, reach, read_bundle(settings.kubelet_ca_file))
         api = EmbeddedApi(endpoints.get(settings.api_socket, 0)) if embedded else REMOTE[settings.identity](config)
         if not settings.append_server_path:
             api.prefix = b""
+        streams = (endpoints.get(settings.streams_socket, 0),) if settings.streams_socket else ()
         authorizer = _authorizer(settings, view)
-        self.cluster = Cluster(settings.name, view, locations, authorizer, api, through=settings.via == "through")
+        self.cluster = Cluster(settings.name, view, locations, authorizer, api, endpoints, streams)
+
+    def _reach(self, via: str, endpoints: Endpoints, policy: AddressPolicy) -> Reach:
+        if via == THROUGH:
+            return Through()
+        if via == TUNNEL and self._forwarder is not None:
+            return Tunnel(endpoints, self._forwarder)
+        return Direct(endpoints, policy)
 
     async def start(self) -> None:
         """Begins to follow the cluster."""
@@ -56,6 +68,8 @@ class Followed:
     async def stop(self) -> None:
         """Follows it no more."""
         await self.cluster.view.stop()
+        if self._forwarder is not None:
+            await self._forwarder.close()
         await self.client.close()
 
 

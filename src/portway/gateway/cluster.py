@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 from portway.client.view import ClusterView
 from portway.gateway.authorization import Authorizer
 from portway.gateway.locations import Locations
-from portway.gateway.upstream.endpoint import Endpoint
+from portway.gateway.upstream.endpoint import Endpoint, Endpoints
 
 if TYPE_CHECKING:
     from portway.gateway.relay import Exchange
@@ -47,7 +47,7 @@ class Api(Protocol):
 class Cluster:
     """One cluster. Everything in it lives on the worker's loop."""
 
-    __slots__ = ("api", "authorizer", "locations", "name", "through", "view")
+    __slots__ = ("api", "authorizer", "endpoints", "locations", "name", "streams", "view")
 
     def __init__(
         self,
@@ -56,12 +56,15 @@ class Cluster:
         locations: Locations,
         authorizer: Authorizer,
         api: Api,
-        *,
-        through: bool = False,
+        endpoints: Endpoints,
+        streams: tuple[Endpoint, ...] = (),
     ) -> None:
-        """`through`: every target is reached through the API server's own proxy verb."""
+        """`endpoints`: all that are dialled for it. `streams`: who serves pods/portforward, as a kubelet would, instead
+        of the API server; () = nobody.
+        """
         self.name = name
-        self.through = through
+        self.endpoints = endpoints
+        self.streams = streams
         self.view = view
         self.locations = locations
         self.authorizer = authorizer

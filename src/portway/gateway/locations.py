@@ -14,7 +14,8 @@ from portway.client.view import ClusterView
 from portway.gateway.routing import Location, Router
 from portway.gateway.upstream import trust
 from portway.gateway.upstream.addresses import AddressPolicy
-from portway.gateway.upstream.endpoint import Endpoint, Endpoints
+from portway.gateway.upstream.endpoint import Endpoint
+from portway.gateway.upstream.reach import Places, Reach
 from portway.kube.errors import BadRequest, ServiceUnavailable, StatusError
 from portway.kube.proxyurl import TargetId
 
@@ -40,14 +41,7 @@ class Located:
         self.endpoints = endpoints
         self.expires = expires
         self.stale = False
-        self.through = False
-
-
-def behind_the_api() -> Located:
-    """Wherever the API server finds it: it looks for the target itself, and says what is wrong with it."""
-    located = Located(Location((), tls=False, spellings=(), watched=()), (), float("inf"))
-    located.through = True
-    return located
+        self.through = not endpoints
 
 
 class Unsure(Exception):  # noqa: N818 - a signal, not an error
@@ -67,7 +61,7 @@ class Locations:
         client: ApiClient,
         router: Router,
         policy: AddressPolicy,
-        endpoints: Endpoints,
+        reach: Reach,
         kubelet_ca: str = "",
     ) -> None:
         """`kubelet_ca` is the PEM bundle that nodes' agents are verified with; empty = not at all, as upstream."""
@@ -75,7 +69,7 @@ class Locations:
         self._client = client
         self._router = router
         self._policy = policy
-        self.endpoints = endpoints
+        self._reach = reach
         self._unverified = trust.unverified()
         self._kubelet_ca = kubelet_ca
         self._known: dict[tuple[str, str, TargetId], Located] = {}
@@ -206,8 +200,7 @@ class Locations:
         trusted: trust.Trust | None,
         expires: float,
     ) -> Located:
-        context, name = (trusted.context, trusted.server_name) if trusted is not None else (None, "")
-        endpoints = tuple(self.endpoints.get(address, port, context, name) for address, port in addresses)
+        endpoints = self._reach.endpoints(Places(key[1], addresses, location.pods, trusted))
         replaced = self._known.get(key)
         if replaced is not None:
             self._unwatch(replaced)  # it would be kept, and its endpoints and TLS contexts, until the service changes
@@ -217,6 +210,17 @@ class Locations:
         for watched in location.watched:
             self._watching.setdefault(watched, set()).add(located)
         return located
+
+    @property
+    def reach(self) -> Reach:
+        """The way that is used now."""
+        return self._reach
+
+    @reach.setter
+    def reach(self, reach: Reach) -> None:
+        if reach is not self._reach:
+            self._reach = reach
+            self._forget_all()
 
     def _forget_all(self) -> None:
         for located in self._known.values():

@@ -9,6 +9,7 @@ import asyncio
 import os
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from time import time
 from typing import Final, NoReturn, Protocol
 from urllib.parse import quote
@@ -22,7 +23,7 @@ from portway.gateway.crowd import Crowd
 from portway.gateway.filter import Filter
 from portway.gateway.hosts import Hosts, Site
 from portway.gateway.http1 import Downstream
-from portway.gateway.locations import Located, Unsure, behind_the_api
+from portway.gateway.locations import Located, Unsure
 from portway.gateway.record import Recorder
 from portway.gateway.relay import SANDBOX, Exchange
 from portway.gateway.requesthead import (
@@ -33,10 +34,12 @@ from portway.gateway.requesthead import (
     rest_of_head,
 )
 from portway.gateway.rewrite import Links, MovedLinks
+from portway.gateway.routing import Location
 from portway.gateway.settings import GatewaySettings
 from portway.gateway.upstream.connection import Upstream
 from portway.gateway.upstream.endpoint import Endpoint
-from portway.kube.attributes import Attributes
+from portway.gateway.upstream.reach import THROUGH
+from portway.kube.attributes import Attributes, is_conversation, is_port_forward
 from portway.kube.errors import BadRequest, Forbidden, StatusError, Unauthorized, forbidden, method_not_allowed
 from portway.kube.identity import User
 from portway.kube.proxyurl import ProxyURL, backend_path, forwarded_uri, join_id, match, parse_id, plain_prefix
@@ -49,6 +52,8 @@ DECISIONS: Final = 1024
 NOBODY: Final = Identity(User(""), "none")
 """Who sent what could not be attributed to anybody."""
 NOTHING: Final = Attributes("", resource_request=False)
+ANYWHERE: Final = Location((), tls=False, spellings=(), watched=())
+"""Where a target is that the API server looks for itself; what is wrong with it, it says."""
 OWN: Final = frozenset((b"same-origin", b"none"))
 """Sec-Fetch-Site of what no foreign page asked for."""
 
@@ -328,10 +333,11 @@ class Door:
         )
         if not decision.allowed:
             raise forbidden(attributes, identity.user, decision.reason)
+        granted = self._may_converse(cluster, identity, attributes) if url is None else attributes
         if identity.ambient:
             self._guard(exchange, proxied=url is not None)
         if url is None:
-            exchange.grant = Grant(cluster, attributes, decision.reason, generation, None, b"", b"")
+            exchange.grant = Grant(cluster, granted, decision.reason, generation, None, b"", b"")
             return
         if exchange.method not in PROXIED:
             raise method_not_allowed()
@@ -346,6 +352,20 @@ class Door:
             identity.decisions.clear()
         identity.decisions[exchange.method, url.prefix] = grant
 
+    def _may_converse(self, cluster: Cluster, identity: Identity, attributes: Attributes) -> Attributes:
+        """What must stay allowed while a request's connection lasts.
+
+        A WebSocket begins with a GET, but to get an exec, attach or portforward is to create one (upstream's
+        AuthorizePodWebsocketUpgradeCreatePermission).
+        """
+        if attributes.verb != "get" or not is_conversation(attributes):
+            return attributes
+        needed = replace(attributes, verb="create")
+        decision = cluster.authorizer.decide(identity.user, needed, ())
+        if not decision.allowed:
+            raise forbidden(needed, identity.user, decision.reason)
+        return needed
+
     def _at_site(self, cluster: Cluster, exchange: Exchange, site: Site) -> ProxyURL:
         """The proxy URL that means what a service's own host name and the target mean together."""
         path, mark, query = exchange.target.partition(b"?")
@@ -359,8 +379,8 @@ class Door:
         return ProxyURL("services", site.namespace, spelled, prefix, path, mark + query)
 
     def _locate(self, cluster: Cluster, exchange: Exchange, url: ProxyURL) -> tuple[Located | None, StatusError | None]:
-        if cluster.through:
-            return behind_the_api(), None
+        if cluster.locations.reach.name == THROUGH:
+            return Located(ANYWHERE, (), float("inf")), None
         try:
             target = parse_id(url.resource, url.id)
             return cluster.locations.find(url.resource, url.namespace, target, self.now), None
@@ -469,7 +489,7 @@ class Door:
         waits_for = api.waits_for
         if waits_for is not None:
             raise Wait(waits_for)
-        grant.endpoints = api.endpoints
+        grant.endpoints = (is_port_forward(grant.attributes) and grant.cluster.streams) or api.endpoints
         rest = rest_of_head(exchange, api.fields(exchange), api.authority.encode())
         return b"%b %b%b HTTP/1.1\r\n%b" % (exchange.method, api.prefix, target, rest)
 
@@ -560,7 +580,7 @@ class Door:
             except Exception:  # one connection's trouble must not end every other's
                 traceback.print_exc()
                 down.transport.abort()
-        self.cluster.locations.endpoints.close_idle(now - self.limits.upstream_idle_timeout)
+        self.cluster.endpoints.close_idle(now - self.limits.upstream_idle_timeout)
 
     def _sweep_one(self, down: Downstream, now: float) -> None:
         if down.deadline <= now:

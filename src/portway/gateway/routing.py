@@ -38,6 +38,8 @@ class Location:
     port: int = 0
     kubelet: bool = False
     """A node's own agent, which the operator may have given an authority of its own."""
+    pods: tuple[str, ...] = ()
+    """The pod behind each of `addresses`, in the target's namespace; () where there are none."""
 
 
 class Router:
@@ -96,8 +98,9 @@ class Router:
             return Location((), tls, spellings, tuple(watched), service, service.external_name, port.number)
         found, pods = self._ready(namespace, target, port)
         watched += (("pods", namespace, pod) for pod in pods)
-        addresses = tuple(dict.fromkeys((a.address, a.port) for a in found))
-        return Location(addresses, tls, spellings, tuple(watched), service)
+        behind = {(a.address, a.port): a.pod for a in found}
+        pod_names = tuple(behind.values()) if all(behind.values()) else ()
+        return Location(tuple(behind), tls, spellings, tuple(watched), service, pods=pod_names)
 
     def _ready(self, namespace: str, target: TargetId, port: ServicePort) -> tuple[list[Address], set[str]]:
         """The addresses that may serve, and the pods that this depends on: also those that are not yet what the slice
@@ -138,6 +141,7 @@ class Router:
             target.scheme == "https",
             equivalent_ids(target, tuple(ports)),
             (("pods", namespace, target.name),),
+            pods=(target.name,),
         )
 
     def _node(self, target: TargetId) -> Location:
