@@ -102,7 +102,7 @@ class ApiClient:
             query["limit"] = str(limit)
         while True:
             answer = await self.get(path, query)
-            metadata, items = answer.get("metadata") or {}, answer.get("items") or []
+            metadata, items = answer.get("metadata"), answer.get("items") or []
             if not isinstance(metadata, dict) or not isinstance(items, list) or not all(map(_is_object, items)):
                 raise ApiUnreachable("a list is malformed")
             yield Page(items, metadata.get("resourceVersion", ""))
