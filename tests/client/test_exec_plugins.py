@@ -3,8 +3,10 @@
 import asyncio
 import json
 import os
+import pty
 import ssl
 import stat
+import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Coroutine
@@ -288,6 +290,31 @@ def test_a_child_that_keeps_its_output_open_is_not_waited_for(running: Running, 
         os._exit(0)
     """
     assert running(plugin_of(tmp_path, body)) == b"done\n"
+
+
+ASKS = """
+import asyncio, sys
+from portway.client.kubeconfig import load
+print(asyncio.run(load(sys.argv[1]).resolve().credentials.current()).headers)
+"""
+
+
+@pytest.mark.parametrize("mode", ["IfAvailable", "Always"])
+def test_a_plugin_may_ask_at_the_terminal(tmp_path: Path, mode: str) -> None:
+    body = """
+        assert json.loads(os.environ["KUBERNETES_EXEC_INFO"])["spec"]["interactive"] is True
+        status = {"token": input()}
+        print(json.dumps({"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}))
+    """
+    script(tmp_path / "plugin", body)
+    config = kubeconfig(tmp_path, {"interactiveMode": mode})
+    ours, theirs = pty.openpty()
+    os.write(ours, b"typed\n")
+    argv = [sys.executable, "-c", ASKS, str(config)]
+    asked = subprocess.run(argv, stdin=theirs, capture_output=True, timeout=30, check=False)
+    os.close(ours)
+    os.close(theirs)
+    assert asked.stdout == b"(('Authorization', 'Bearer typed'),)\n", asked.stderr
 
 
 def test_who_cancels_leaves_no_process_behind(tmp_path: Path) -> None:

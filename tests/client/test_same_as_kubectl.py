@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import stat
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,16 @@ def kubectl() -> Path:
     return max(binaries(), key=version)
 
 
+@dataclass
+class Files:
+    """A kubeconfig's directory, and who signed what is in it."""
+
+    directory: Path
+    authority: Authority
+
+
 @pytest.fixture
-def files(tmp_path: Path) -> Iterator[Path]:
+def files(tmp_path: Path) -> Files:
     """Certificates ann and bob, token files, and plugins that answer with each kind of credential."""
     authority = Authority()
     (tmp_path / "ca").write_bytes(authority.pem)
@@ -73,21 +81,15 @@ def files(tmp_path: Path) -> Iterator[Path]:
         "gives-half": {"clientKeyData": "x"},
         "gives-old": {"token": "old", "expirationTimestamp": "2020-01-01T00:00:00Z"},
     }
-    answers = {
-        name: {"apiVersion": V1["apiVersion"], "kind": "ExecCredential", "status": s} for name, s in status.items()
-    }
+    head: dict[str, Any] = {"apiVersion": V1["apiVersion"], "kind": "ExecCredential"}
+    answers = {name: head | {"status": each} for name, each in status.items()}
     answers["gives-beta"] = answers["gives-token"] | {"apiVersion": "client.authentication.k8s.io/v1beta1"}
-    answers["gives-no-status"] = {"apiVersion": V1["apiVersion"], "kind": "ExecCredential"}
+    answers["gives-no-status"] = head
     for name, answer in answers.items():
         _script(tmp_path / name, f"cat <<'END'\n{json.dumps(answer)}\nEND\n")
     _script(tmp_path / "fails", "exit 3\n")
     _script(tmp_path / "dies", "kill -9 $$\n")
-    authority_of[tmp_path] = authority
-    yield tmp_path
-    del authority_of[tmp_path]
-
-
-authority_of: dict[Path, Authority] = {}
+    return Files(tmp_path, authority)
 
 
 def _script(path: Path, body: str) -> None:
@@ -95,8 +97,8 @@ def _script(path: Path, body: str) -> None:
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
 
-def write(files: Path, user: dict[str, Any], cluster: dict[str, Any]) -> Path:
-    path = files / "config"
+def write(files: Files, user: dict[str, Any], cluster: dict[str, Any]) -> Path:
+    path = files.directory / "config"
     content = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -134,12 +136,12 @@ async def ours(config: Path, **environ: str) -> str:
     return ""
 
 
-def compared(kubectl: Path, files: Path, user: dict[str, Any], tls: bool = True, **cluster: Any) -> tuple[Any, Any]:
+def compared(kubectl: Path, files: Files, user: dict[str, Any], tls: bool = True, **cluster: Any) -> tuple[Any, Any]:
     """(what the server saw or kubectl said, the same of ours)"""
 
     async def both() -> tuple[Any, Any]:
         caller = Caller()
-        context = authority_of[files].server_context() if tls else None
+        context = files.authority.server_context() if tls else None
         async with asyncio.timeout(50), serving(caller, tls=context) as server:
             trust = {"certificate-authority": "ca"} if tls and "insecure-skip-tls-verify" not in cluster else {}
             config = write(files, user, {"server": f"{server}/prefix"} | trust | cluster)
@@ -178,7 +180,7 @@ def compared(kubectl: Path, files: Path, user: dict[str, Any], tls: bool = True,
     ids=lambda user: "+".join([*user, *([user["exec"]["command"]] if "exec" in user else [])]) or "nobody",
 )
 @pytest.mark.parametrize("tls", [True, False], ids=["https", "http"])
-def test_the_server_sees_the_same(kubectl: Path, files: Path, user: dict[str, Any], tls: bool) -> None:
+def test_the_server_sees_the_same(kubectl: Path, files: Files, user: dict[str, Any], tls: bool) -> None:
     they, we = compared(kubectl, files, user, tls)
     if not user:
         # kubectl asks at the terminal for a name and a password; there is none here, and we never ask.
@@ -189,7 +191,7 @@ def test_the_server_sees_the_same(kubectl: Path, files: Path, user: dict[str, An
 
 
 @pytest.mark.parametrize("cluster", [{"insecure-skip-tls-verify": True}, {"tls-server-name": "api.example"}])
-def test_it_is_reached_in_the_same_ways(kubectl: Path, files: Path, cluster: dict[str, Any]) -> None:
+def test_it_is_reached_in_the_same_ways(kubectl: Path, files: Files, cluster: dict[str, Any]) -> None:
     they, we = compared(kubectl, files, {"token": "t"}, **cluster)
     assert isinstance(they, list), they
     assert they == we
@@ -197,12 +199,12 @@ def test_it_is_reached_in_the_same_ways(kubectl: Path, files: Path, cluster: dic
 
 @pytest.mark.parametrize("way", ["proxy-url", "HTTPS_PROXY", "NO_PROXY"])
 @pytest.mark.parametrize("kind", ["http", "socks5"])
-def test_it_is_reached_through_the_same_proxy(kubectl: Path, files: Path, way: str, kind: str) -> None:
+def test_it_is_reached_through_the_same_proxy(kubectl: Path, files: Files, way: str, kind: str) -> None:
     async def both() -> None:
         caller, nobody = Caller(), Caller()
         async with (
             asyncio.timeout(50),
-            serving(caller, tls=authority_of[files].server_context()) as server,
+            serving(caller, tls=files.authority.server_context()) as server,
             serving(nobody),
         ):
             proxy = FakeProxy(int(server.rpartition(":")[2]), socks=kind == "socks5")
@@ -255,7 +257,7 @@ def test_it_is_reached_through_the_same_proxy(kubectl: Path, files: Path, way: s
     ],
     ids=lambda user: "+".join([*user, *(str(v) for v in user.get("exec", {}).values())]),
 )
-def test_the_user_is_told_the_same(kubectl: Path, files: Path, user: dict[str, Any]) -> None:
+def test_the_user_is_told_the_same(kubectl: Path, files: Files, user: dict[str, Any]) -> None:
     """kubectl's reasons are in ours, each; what it says around them isn't."""
     they, we = compared(kubectl, files, user)
     assert isinstance(they, str)
@@ -276,6 +278,6 @@ def test_the_user_is_told_the_same(kubectl: Path, files: Path, user: dict[str, A
     ],
     ids=lambda cluster: "+".join(f"{key}={value}" for key, value in cluster.items()),
 )
-def test_the_user_is_told_the_same_of_clusters(kubectl: Path, files: Path, cluster: dict[str, Any]) -> None:
+def test_the_user_is_told_the_same_of_clusters(kubectl: Path, files: Files, cluster: dict[str, Any]) -> None:
     they, we = compared(kubectl, files, {"token": "t"}, **cluster)
     assert they.strip().removeprefix("error: ") in we
