@@ -523,7 +523,7 @@ def test_an_old_answer_does_not_undo_newer_news(tmp_path: Path) -> None:
         cluster.put("web")
         asked = asyncio.create_task(view.confirm_service("demo", "web"), name="asked")
         await until(lambda: len(cluster.questions) == 1)
-        informer = view._informers["services"]
+        informer = view._informers["services", ""]
         informer.resource_version = str(cluster.version + 5)
         cluster.slow.set()
         assert await asked is None

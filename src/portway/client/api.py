@@ -9,7 +9,7 @@ import random
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlencode
 
 import aiohttp
@@ -102,8 +102,10 @@ class ApiClient:
             query["limit"] = str(limit)
         while True:
             answer = await self.get(path, query)
-            metadata = answer.get("metadata") or {}
-            yield Page(answer.get("items") or [], metadata.get("resourceVersion", ""))
+            metadata, items = answer.get("metadata"), answer.get("items") or []
+            if not isinstance(metadata, dict) or not isinstance(items, list) or not all(map(_is_object, items)):
+                raise ApiUnreachable("a list is malformed")
+            yield Page(items, metadata.get("resourceVersion", ""))
             if not metadata.get("continue"):
                 return
             query["continue"] = metadata["continue"]
@@ -268,9 +270,16 @@ def _event(line: bytes) -> tuple[str, Object]:
     kind, obj = event.get("type"), event.get("object")
     if kind == "ERROR" and isinstance(obj, dict):
         raise status_error(int(obj.get("code") or 500), {}, orjson.dumps(obj))
-    if not isinstance(kind, str) or not isinstance(obj, dict) or not isinstance(obj.get("metadata"), dict):
+    whole = isinstance(obj, dict) and isinstance(obj.get("metadata"), dict) if kind == "BOOKMARK" else _is_object(obj)
+    if not isinstance(kind, str) or not whole:
         raise ApiUnreachable("a watch event is malformed")
-    return kind, obj
+    return kind, cast(Object, obj)
+
+
+def _is_object(obj: object) -> bool:
+    """Whether it has what everybody relies on: a name."""
+    metadata = obj.get("metadata") if isinstance(obj, dict) else None
+    return isinstance(metadata, dict) and isinstance(metadata.get("name"), str)
 
 
 def _decoded(body: bytes) -> Object:

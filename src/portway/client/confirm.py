@@ -3,6 +3,9 @@
 Each question is a list with a field selector, not a GET: its answer carries the revision at which it was true, also
 when it is empty. Only an answer newer than what the watch has delivered is taken in, so a slow answer can neither
 bring back what the watch has already removed nor hide what it has already shown.
+
+What no watch follows (it may not be listed, or is of a namespace that nobody chose) is looked up in the same way, and
+forgotten soon: nothing would tell that it has changed.
 """
 
 import asyncio
@@ -12,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from portway.client.protocol import ApiUnreachable, ListWatcher
 from portway.client.state import ClusterState
-from portway.kube.errors import StatusError
+from portway.kube.errors import Forbidden, NotFound, StatusError
 from portway.kube.names import is_dns1123_label, is_dns1123_subdomain
 from portway.kube.objects import Object
 
@@ -22,13 +25,17 @@ QUESTIONS_PER_WINDOW = 10
 MAX_REMEMBERED = 4096
 MAX_AT_ONCE = 16
 """Questions in flight, over all keys."""
+BORROWED_SECONDS = 10.0
+"""How long an object that is not followed is believed to be as it was."""
 PATIENCE_SECONDS = 5.0
 """How long an answer is waited for, the time in line included."""
 
 Key = tuple[str, str, str]
 """(kind's plural, namespace, name)"""
-Progress = Callable[[str], str]
-"""Resource version up to which a kind (by its plural) is known; "" while it is being listed."""
+Progress = Callable[[str, str], str | None]
+"""Resource version up to which a kind (by its plural) is known in a namespace; "" while it is being listed, None where
+it is not followed.
+"""
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +49,7 @@ class Confirmer:
         self._asked: dict[Key, asyncio.Task[None]] = {}
         self._recent: dict[Key, tuple[float, int]] = {}
         self._limit = asyncio.Semaphore(MAX_AT_ONCE)
+        self._borrowed: dict[Key, asyncio.TimerHandle] = {}
 
     async def service(self, namespace: str, name: str) -> None:
         """Refresh a service and its EndpointSlices."""
@@ -52,6 +60,7 @@ class Confirmer:
                 self._one("services", namespace, name),
                 self._refresh(
                     "endpointslices",
+                    namespace,
                     f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices",
                     lambda: ((namespace, part) for part in self._state.slice_names(namespace, name)),
                     label_selector=slices,
@@ -80,6 +89,9 @@ class Confirmer:
 
     async def close(self) -> None:
         """Cancel what is being asked."""
+        for timer in self._borrowed.values():
+            timer.cancel()
+        self._borrowed.clear()
         tasks = [*self._waiting.values(), *self._asked.values()]
         for task in tasks:
             task.cancel()
@@ -136,13 +148,46 @@ class Confirmer:
 
     async def _one(self, plural: str, namespace: str, name: str) -> None:
         scope = f"/namespaces/{namespace}" if namespace else ""
-        await self._refresh(
-            plural, f"/api/v1{scope}/{plural}", lambda: [(namespace, name)], field_selector=f"metadata.name={name}"
-        )
+        path = f"/api/v1{scope}/{plural}"
+        try:
+            await self._refresh(
+                plural, namespace, path, lambda: [(namespace, name)], field_selector=f"metadata.name={name}"
+            )
+        except Forbidden:
+            if self._progress(plural, namespace) is not None:
+                raise
+            await self._get(plural, namespace, name, path)
+
+    async def _get(self, plural: str, namespace: str, name: str, path: str) -> None:
+        """Look up what may be read but not listed. No watch can contradict the answer."""
+        try:
+            obj = await self._client.get(f"{path}/{name}")
+        except NotFound:
+            self._state.apply(plural, "DELETED", {"metadata": {"namespace": namespace, "name": name}})
+        else:
+            if obj.get("metadata", {}).get("name") == name:
+                self._take(plural, namespace, obj)
+
+    def _take(self, plural: str, namespace: str, obj: Object) -> None:
+        self._state.apply(plural, "ADDED", obj)
+        if self._progress(plural, namespace) is None:
+            key = plural, namespace, obj["metadata"]["name"]
+            earlier = self._borrowed.pop(key, None)
+            if earlier is not None:
+                earlier.cancel()
+            self._borrowed[key] = asyncio.get_running_loop().call_later(BORROWED_SECONDS, self._forget, key)
+
+    def _forget(self, key: Key) -> None:
+        """Unless it is followed by now, an object that was looked up is no longer known."""
+        del self._borrowed[key]
+        plural, namespace, name = key
+        if self._progress(plural, namespace) is None:
+            self._state.apply(plural, "DELETED", {"metadata": {"namespace": namespace, "name": name}})
 
     async def _refresh(
         self,
         plural: str,
+        namespace: str,
         path: str,
         known: Callable[[], Iterable[tuple[str, str]]],
         *,
@@ -156,12 +201,12 @@ class Confirmer:
             version = page.resource_version
             for obj in page.items:
                 objects[obj["metadata"].get("namespace", ""), obj["metadata"]["name"]] = obj
-        if not is_newer(version, self._progress(plural)):
+        if not is_newer(version, self._progress(plural, namespace) or ""):
             return
         for obj in objects.values():
-            self._state.apply(plural, "ADDED", obj)
-        for namespace, name in [key for key in known() if key not in objects]:
-            self._state.apply(plural, "DELETED", {"metadata": {"namespace": namespace, "name": name}})
+            self._take(plural, namespace, obj)
+        for scope, name in [key for key in known() if key not in objects]:
+            self._state.apply(plural, "DELETED", {"metadata": {"namespace": scope, "name": name}})
 
 
 def _may_exist(key: Key) -> bool:

@@ -1,5 +1,7 @@
 """One collection, followed for ever: list in pages, watch from there, list again when the watch's past is gone.
 
+No clock is compared with the server's: versions say what is newer, and waits are durations (`Retry-After` in seconds).
+
 Level-triggered: the consumer is told what is so now ("ADDED" and "MODIFIED" mean the same to it) and, after a gap, also
 what is no longer so. What it makes of that is its own affair (`view`, the controllers).
 """
@@ -24,6 +26,12 @@ BATCH = 50
 """Objects taken in before the loop gets a turn: a list must not stall the requests that the same process relays."""
 STEADY_SECONDS = 5.0
 """A watch that lasted this long was a success, even if nothing happened in it."""
+FORBIDDEN_FIRST_SECONDS, FORBIDDEN_CAP_SECONDS = 1.0, 60.0
+"""How soon, and how late at most, it is asked again whether a collection may be read by now."""
+MAX_WAIT_SECONDS = 300.0
+"""The longest that a server's `Retry-After` is heeded."""
+MAX_STUMBLES = 5
+"""So many watches in a row that the server refuses or breaks with an error: its version is given up, list again."""
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +58,11 @@ class Informer:
         self.synced = asyncio.Event()
         """Set once the first list has been told in full."""
         self.connected = False
-        """Whether the last attempt to reach the API succeeded."""
+        """Whether the last attempt to reach the API succeeded; False while `forbidden`."""
+        self.forbidden = False
+        """Whether the API last said that the collection may not be read (403). It is asked again every minute."""
+        self.settled = asyncio.Event()
+        """Set once the first list has been told, or has been forbidden: there is nothing more to wait for."""
         self.last_contact = 0.0
         """When the API was last heard on this collection, unix seconds."""
         self.resource_version = ""
@@ -58,6 +70,8 @@ class Informer:
         self._client, self._on_event, self._known = client, on_event, known
         self._selection = {"label_selector": label_selector, "field_selector": field_selector}
         self._backoff = backoff or Backoff()
+        self._denials = Backoff(FORBIDDEN_FIRST_SECONDS, FORBIDDEN_CAP_SECONDS)
+        self._stumbles = 0
         self._complained = False
 
     async def run(self) -> None:
@@ -78,11 +92,11 @@ class Informer:
                     self.resource_version = ""
                     self._heard()
                 else:
-                    self._lost(error)
-                wait = error.retry_after
+                    self._failed(error)
+                wait = min(float(error.retry_after or 0), MAX_WAIT_SECONDS)
             except ApiUnreachable as error:
                 self._lost(error)
-            await asyncio.sleep(self._backoff.delay(wait))
+            await asyncio.sleep((self._denials if self.forbidden else self._backoff).delay(wait))
 
     async def _list(self, page_size: int) -> None:
         seen: set[Key] = set()
@@ -101,6 +115,7 @@ class Informer:
             self._on_event("DELETED", {"metadata": metadata})
         self.resource_version = version
         self.synced.set()
+        self.settled.set()
 
     async def _watch(self) -> bool:
         """Watch until the stream ends; whether it was a success (else the next attempt should wait)."""
@@ -125,11 +140,28 @@ class Informer:
         steady = heard or time.monotonic() - started >= STEADY_SECONDS
         if steady:
             self._backoff.reset()
+            self._stumbles = 0
         return steady
+
+    def _failed(self, error: StatusError) -> None:
+        """The API's own error, but for 410."""
+        self.forbidden = error.code == 403
+        if self.forbidden:
+            self.last_contact = time.time()
+            self.settled.set()
+        elif self.resource_version and error.code not in (401, 429):
+            self._stumbles += 1
+            if self._stumbles >= MAX_STUMBLES:
+                # As upstream's reflector: who can't watch from here for whatever reason begins anew.
+                self._stumbles, self.resource_version = 0, ""
+        self._lost(error)
 
     def _heard(self) -> None:
         if self._complained:
             logger.info("%s: the API answers again", self.path)
+        if self.forbidden:
+            self.forbidden = False
+            self._denials.reset()
         self._complained = False
         self.connected = True
         self.last_contact = time.time()

@@ -22,7 +22,7 @@ class Page(NamedTuple):
 
 
 class ListWatcher(Protocol):
-    """Reads collections. `path` is absolute, as in the API: /api/v1/pods."""
+    """Reads collections, and single objects. `path` is absolute, as in the API: /api/v1/pods."""
 
     def pages(
         self, path: str, *, label_selector: str = "", field_selector: str = "", limit: int = 500
@@ -43,13 +43,13 @@ class ListWatcher(Protocol):
         """
         ...
 
+    async def get(self, path: str, query: Mapping[str, str] = ...) -> Object:
+        """The object at a path, or any other JSON document there. Raises StatusError and ApiUnreachable."""
+        ...
+
 
 class Client(ListWatcher, Protocol):
     """Reads and writes objects. Every method raises StatusError with the API's answer, or ApiUnreachable."""
-
-    async def get(self, path: str, query: Mapping[str, str] = ...) -> Object:
-        """The object at a path, or any other JSON document there."""
-        ...
 
     async def create(self, path: str, obj: Object) -> Object:
         """POST to a collection; the object as stored."""

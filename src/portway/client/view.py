@@ -2,7 +2,7 @@
 
 `state` holds it, `informer` follows each kind, `confirm` asks about single objects. Without `start` it is plain state
 that `apply` feeds: tests and tools use it so. When the API goes away the view stays, says so (`connected`), and
-catches up.
+catches up. Who may not read everything follows some namespaces, or learns (`forbidden`) that it must ask.
 """
 
 import asyncio
@@ -39,33 +39,61 @@ PATHS = {
     "clusterroles": f"{_RBAC}/clusterroles",
     "clusterrolebindings": f"{_RBAC}/clusterrolebindings",
 }
-"""The collections that a view follows, by plural."""
+"""The collections that a view follows, over all namespaces, by plural."""
+CLUSTER_SCOPED = ("nodes", "namespaces", "clusterroles", "clusterrolebindings")
+
+Collection = tuple[str, str]
+"""(plural, namespace); "" for all namespaces, or for what has none."""
 
 SECRET_SECONDS = 10.0
 """Secrets are not watched (their content is none of the door's business): a uid once asked for is believed so long."""
 
 
+def collection_path(plural: str, namespace: str = "") -> str:
+    """Where a followed kind is listed, in one namespace or in all."""
+    root, _, _ = PATHS[plural].rpartition("/")
+    return f"{root}/namespaces/{namespace}/{plural}" if namespace else PATHS[plural]
+
+
 class ClusterView(ClusterState):
     """The door's picture of the cluster. One per worker, on its event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, namespaces: tuple[str, ...] = ()) -> None:
         super().__init__()
+        self.followed = namespaces
+        """The namespaces to follow; () = all. Objects of others are known only where they were confirmed."""
         self.task: asyncio.Task[None] | None = None
         """What follows the cluster while started. It ends by itself only through a bug: its owner should watch it."""
-        self._informers: dict[str, Informer] = {}
+        self._informers: dict[Collection, Informer] = {}
         self._client: ListWatcher | None = None
         self._confirmer: Confirmer | None = None
         self._secrets: dict[tuple[str, str], tuple[str, float]] = {}
 
     @property
     def synced(self) -> bool:
-        """Whether every kind has been listed once: before that, absence means nothing."""
-        return bool(self._informers) and all(informer.synced.is_set() for informer in self._informers.values())
+        """Whether every kind that may be read has been listed once: before that, absence means nothing.
+
+        Of what is `forbidden` absence never means anything; `confirm_*` may still find it.
+        """
+        return bool(self._informers) and all(informer.settled.is_set() for informer in self._informers.values())
+
+    @property
+    def forbidden(self) -> tuple[Collection, ...]:
+        """What may not be read (403), as (plural, namespace or "" for all), sorted. It may become allowed later.
+
+        What was known of it stays, unfollowed: whoever decides by roles and bindings must look here.
+        """
+        return tuple(sorted(key for key, informer in self._informers.items() if informer.forbidden))
 
     @property
     def connected(self) -> bool:
-        """Whether the API answered the last time each kind was asked about."""
-        return bool(self._informers) and all(informer.connected for informer in self._informers.values())
+        """Whether the API answered the last time each kind was asked about. 403 is an answer, until it takes back what
+        was allowed before.
+        """
+        return bool(self._informers) and all(
+            informer.connected or (informer.forbidden and not informer.synced.is_set())
+            for informer in self._informers.values()
+        )
 
     @property
     def last_contact(self) -> float:
@@ -79,16 +107,17 @@ class ClusterView(ClusterState):
         """
         self._client = client
         self._informers = {
-            plural: Informer(
+            (plural, namespace): Informer(
                 client,
-                path,
+                collection_path(plural, namespace),
                 partial(self.apply, plural),
-                partial(self.keys, plural),
+                partial(self._keys_in, plural, namespace),
                 backoff=Backoff(cap=retry_cap),
             )
-            for plural, path in PATHS.items()
+            for plural in PATHS
+            for namespace in (("",) if plural in CLUSTER_SCOPED else self.followed or ("",))
         }
-        self._confirmer = Confirmer(self, client, lambda plural: self._informers[plural].resource_version)
+        self._confirmer = Confirmer(self, client, self.resource_version)
         self.task = asyncio.create_task(self._follow(), name="cluster view")
 
     async def stop(self) -> None:
@@ -102,14 +131,23 @@ class ClusterView(ClusterState):
         self._informers = {}
 
     async def wait_synced(self) -> None:
-        """Until every kind has been listed once."""
+        """Until every kind has been listed once, or was forbidden."""
         for informer in self._informers.values():
-            await informer.synced.wait()
+            await informer.settled.wait()
+
+    def resource_version(self, plural: str, namespace: str) -> str | None:
+        """Up to where a kind is known in a namespace; "" while it is being listed, None where it isn't followed."""
+        informer = self._informers.get((plural, "")) or self._informers.get((plural, namespace))
+        return None if informer is None or informer.forbidden else informer.resource_version
+
+    def _keys_in(self, plural: str, namespace: str) -> list[tuple[str, str]]:
+        keys = self.keys(plural)
+        return [key for key in keys if key[0] == namespace] if namespace else list(keys)
 
     async def _follow(self) -> None:
         async with asyncio.TaskGroup() as group:
-            for plural, informer in self._informers.items():
-                group.create_task(informer.run(), name=f"informer {plural}")
+            for (plural, namespace), informer in self._informers.items():
+                group.create_task(informer.run(), name=f"informer {plural} {namespace}".rstrip())
 
     # Asking the API. Without a client, or when it does not answer, these say what the view says.
 

@@ -150,21 +150,18 @@ class ScriptedApi:
 
 
 class Collections:
-    """An API that keeps collections: paths to objects. Lists and watches of what isn't in it are 403 or as scripted.
-
-    `forbidden` are paths that may not be listed. Watches tell the events that are `put` and `drop`ped after they began.
+    """An API that keeps collections, by path. What is `forbidden` may be neither listed nor watched, but single objects
+    may be read. Watches tell what is `put` and `drop`ped after they began.
     """
 
-    def __init__(self, **collections: list[Object]) -> None:
+    def __init__(self) -> None:
         self.objects: dict[str, dict[str, Object]] = {}
         self.forbidden: set[str] = set()
         self.asked: list[str] = []
         """Paths, with ?watch or ?one where it wasn't a plain list."""
         self.version = 1
         self._watches: list[tuple[str, asyncio.Queue[bytes]]] = []
-        for path, objects in collections.items():
-            for obj in objects:
-                self.put(path, obj["metadata"]["name"])
+        self._events: list[tuple[int, str, bytes]] = []
 
     def put(self, path: str, name: str, **more: Any) -> None:
         """Create or change an object of a collection, /api/v1/namespaces/NS/services."""
@@ -181,6 +178,21 @@ class Collections:
         obj["metadata"]["resourceVersion"] = str(self.version)
         self._tell(path, event("DELETED", obj))
 
+    def forget(self, path: str, name: str) -> None:
+        """Delete an object without an event: only a list tells."""
+        self.version += 1
+        del self.objects[path][name]
+
+    def watches(self) -> int:
+        """How many there are now."""
+        return len(self._watches)
+
+    def end_watches(self, last: bytes = b"") -> None:
+        """End all watches, with a last line."""
+        for _, queue in self._watches:
+            queue.put_nowait(last)
+            queue.put_nowait(b"")
+
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """The handler for every request."""
         path, field = request.path, request.query.get("fieldSelector", "")
@@ -192,8 +204,9 @@ class Collections:
             return await self._watch(request)
         items = self._within(path)
         collection, _, name = path.rpartition("/")
-        if name in self.objects.get(collection, {}):
-            return web.json_response(self.objects[collection][name])
+        if collection in self.objects:
+            found = self.objects[collection].get(name)
+            return await failure(404, "NotFound")(request) if found is None else web.json_response(found)
         if field:
             items = [obj for obj in items if obj["metadata"]["name"] == field.removeprefix("metadata.name=")]
         return await listing(*items, version=self.version)(request)
@@ -202,6 +215,7 @@ class Collections:
         return [obj for where, objects in self.objects.items() if _is_in(where, path) for obj in objects.values()]
 
     def _tell(self, path: str, line: bytes) -> None:
+        self._events.append((self.version, path, line))
         for watched, queue in self._watches:
             if _is_in(path, watched):
                 queue.put_nowait(line)
@@ -210,6 +224,9 @@ class Collections:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
         entry = request.path, asyncio.Queue[bytes]()
+        for version, path, line in self._events:
+            if version > int(request.query.get("resourceVersion") or 0) and _is_in(path, request.path):
+                entry[1].put_nowait(line)
         self._watches.append(entry)
         over = asyncio.ensure_future(request.app[OVER].wait())
         try:
@@ -217,7 +234,11 @@ class Collections:
                 news = asyncio.ensure_future(entry[1].get())
                 await asyncio.wait((news, over), return_when=asyncio.FIRST_COMPLETED)
                 if news.done():
-                    await response.write(news.result())
+                    line = news.result()
+                    if line:
+                        await response.write(line)
+                    elif entry[1].empty():
+                        break
                 else:
                     news.cancel()
         finally:
