@@ -39,6 +39,15 @@ def _list(text: str) -> tuple[str, ...]:
 @click.option(
     "--html-sandbox/--no-html-sandbox", default=True, show_default=True, help="pages opened by path get no origin"
 )
+@click.option(
+    "--via",
+    type=click.Choice(["auto", "direct", "tunnel", "through"]),
+    default="auto",
+    show_default=True,
+    help="how services are reached: pod addresses, port-forwarding, the API server's proxy verb",
+)
+@click.option("--cluster-cidr", "cluster_cidrs", multiple=True, metavar="CIDR", help="the cluster's pod addresses")
+@click.option("--explain", is_flag=True, help="say which way to the services was chosen, and why")
 @click.option("--access-log", type=click.Choice(["off", "json", "combined"]), default="off", show_default=True)
 @cluster.options
 def command(port: int | None, keepalive: str, **said: Any) -> int:  # noqa: ARG001

@@ -48,7 +48,8 @@ class ProxySettings:
     filter: FilterRules | None = field(default_factory=FilterRules)
     """None with --disable-filter."""
     html_sandbox: bool = True
-    via: str = "through"
+    via: str = "auto"
+    explain: bool = False
     cluster_cidrs: tuple[str, ...] = ()
     access_log: str = "off"
 
@@ -56,6 +57,7 @@ class ProxySettings:
 def run(settings: ProxySettings) -> int:
     """Serves until Ctrl+C or SIGTERM; the exit code. Raises DoorError when it can't start."""
     logging.basicConfig(level=logging.WARNING, format="portway: %(message)s", stream=sys.stderr)
+    logging.getLogger("portway.gateway.paths").setLevel(logging.INFO if settings.explain else logging.WARNING)
     context = _checked(settings)
     prepare_process()
 

@@ -1,5 +1,6 @@
 """From settings to the clusters behind a door: clients, views, routers, authorisers, put together for one worker."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 
 from portway.client.api import ApiClient, ClusterConfig
@@ -9,13 +10,14 @@ from portway.client.view import ClusterView
 from portway.gateway.authorization import AlwaysAllow, Authorizer, RBACAuthorizer
 from portway.gateway.cluster import Api, Cluster
 from portway.gateway.locations import Locations
+from portway.gateway.paths import AUTO, Paths
 from portway.gateway.routing import Router
 from portway.gateway.server import read_bundle
 from portway.gateway.settings import ClusterSettings
 from portway.gateway.upstream.addresses import AddressPolicy
 from portway.gateway.upstream.api import EmbeddedApi, ImpersonatingApi, OwnApi
 from portway.gateway.upstream.endpoint import Endpoints
-from portway.gateway.upstream.reach import DIRECT, THROUGH, TUNNEL, Direct, Reach, Through, Tunnel
+from portway.gateway.upstream.reach import DIRECT, Direct, Reach, Through, Tunnel
 
 REMOTE: Mapping[str, Callable[[ClusterConfig], Api]] = {"own": OwnApi, "impersonate": ImpersonatingApi}
 """What `ClusterSettings.identity` means."""
@@ -38,39 +40,45 @@ class Followed:
         view = ClusterView()
         policy = AddressPolicy(settings.cluster_cidrs)
         endpoints = Endpoints()
-        self._forwarder = None if embedded else PortForwarder(config)
-        reach = self._reach(settings.via, endpoints, policy)
+        self._forwarder = PortForwarder(config)
+        ways = Direct(endpoints, policy), Tunnel(endpoints, self._forwarder), Through()
         router = Router(
             view,
-            policy if reach.name == DIRECT else AddressPolicy.lenient(),
+            policy if settings.via == DIRECT else AddressPolicy.lenient(),
             endpoints_without_pods=settings.endpoints_without_pods,
             external_names=settings.external_names,
         )
-        locations = Locations(view, self.client, router, policy, reach, read_bundle(settings.kubelet_ca_file))
+        locations = Locations(
+            view, self.client, router, policy, _reach(settings.via, ways), read_bundle(settings.kubelet_ca_file)
+        )
         api = EmbeddedApi(endpoints.get(settings.api_socket, 0)) if embedded else REMOTE[settings.identity](config)
         if not settings.append_server_path:
             api.prefix = b""
         streams = (endpoints.get(settings.streams_socket, 0),) if settings.streams_socket else ()
         authorizer = _authorizer(settings, view)
         self.cluster = Cluster(settings.name, view, locations, authorizer, api, endpoints, streams)
-
-    def _reach(self, via: str, endpoints: Endpoints, policy: AddressPolicy) -> Reach:
-        if via == THROUGH:
-            return Through()
-        if via == TUNNEL and self._forwarder is not None:
-            return Tunnel(endpoints, self._forwarder)
-        return Direct(endpoints, policy)
+        self.paths = Paths(view, locations, policy, ways, self._forwarder) if settings.via == AUTO else None
+        self._looking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begins to follow the cluster."""
         await self.cluster.view.start(self.client, retry_cap=self._retry_cap)
+        if self.paths is not None:
+            self._looking = asyncio.create_task(self.paths.run(), name="paths")
 
     async def stop(self) -> None:
         """Follows it no more."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
         await self.cluster.view.stop()
-        if self._forwarder is not None:
-            await self._forwarder.close()
+        await self._forwarder.close()
         await self.client.close()
+
+
+def _reach(via: str, ways: tuple[Direct, Tunnel, Through]) -> Reach:
+    """The way of that name; while none is chosen, the one that always leads there."""
+    return next((way for way in ways if way.name == via), ways[-1])
 
 
 def _config(settings: ClusterSettings) -> ClusterConfig:

@@ -22,6 +22,8 @@ from portway.gateway.upstream.addresses import AddressPolicy
 from portway.gateway.upstream.reach import Direct, Reach, Through, Tunnel
 from portway.kube.errors import StatusError
 
+AUTO: Final = "auto"
+"""The setting that asks for this."""
 SAMPLE: Final = 3
 """Pods that must all be reachable directly."""
 PATIENCE: Final = 1.0
@@ -61,7 +63,7 @@ class Paths:
 
     async def run(self) -> None:
         """Looks again and again, from when the services are known."""
-        await self._view.wait_for("services", "endpointslices", "pods")
+        await self._view.wait_synced()
         while True:
             await self.look()
             await asyncio.sleep(AGAIN)
@@ -76,13 +78,13 @@ class Paths:
             chosen = self._direct
         elif tunnel.milliseconds is not None:
             chosen = self._tunnel
-        if chosen is not self._locations.reach:
-            logger.info("services are reached %s (%s)", chosen.name, self.explain())
-        self._locations.reach = chosen
+        before, self._locations.reach = self._locations.reach, chosen
+        if chosen is not before:
+            logger.info("services are reached by this way: %s", self.explain())
 
     def explain(self) -> str:
         """One line: the way that is used, and what was found of the others."""
-        return f"{self._locations.reach.name}; " + ", ".join(map(_said, self.found)) if self.found else "not looked yet"
+        return f"{self._locations.reach.name} ({'; '.join(map(_said, self.found)) or 'not looked yet'})"
 
     def as_json(self) -> dict[str, Any]:
         """The same for programs."""
@@ -106,7 +108,9 @@ class Paths:
             return Probe(self._direct.name, None, "no service has a ready pod")
         refused = [e.address for _, e in sample if not self._policy.allows(e.address)]
         if refused:
-            return Probe(self._direct.name, None, f"{refused[0]} is no address of a pod's (--cluster-cidr says which are)")
+            return Probe(
+                self._direct.name, None, f"{refused[0]} is no address of a pod's (--cluster-cidr says which are)"
+            )
         started = monotonic()
         try:
             async with asyncio.timeout(PATIENCE):
