@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from portway.client.records import Service, ServicePort
-from portway.client.view import ClusterView
+from portway.client.state import ClusterState
 
 Link = Callable[[Service, ServicePort], str]
 """The URL of one port of a service; "" when there is none."""
@@ -17,14 +17,14 @@ SHOWN: Final = 2000
 """Services that the page draws; programs get all of them."""
 
 
-def entries(view: ClusterView, link: Link, namespace: str = "") -> list[Entry]:
+def entries(view: ClusterState, link: Link, namespace: str = "") -> list[Entry]:
     """Services with a TCP port, by namespace and name: ports with their links, endpoints ready and in all."""
     services = [s for s in view.services() if not namespace or s.namespace == namespace]
     services.sort(key=lambda service: (service.namespace, service.name))
     return [_entry(view, service, link) for service in services]
 
 
-def _entry(view: ClusterView, service: Service, link: Link) -> Entry:
+def _entry(view: ClusterState, service: Service, link: Link) -> Entry:
     ready, total = readiness(view, service)
     return {
         "namespace": service.namespace,
@@ -46,7 +46,7 @@ def _port(service: Service, port: ServicePort, link: Link) -> Entry:
     return found
 
 
-def readiness(view: ClusterView, service: Service) -> tuple[int, int]:
+def readiness(view: ClusterState, service: Service) -> tuple[int, int]:
     """(ready, all) addresses behind a service, each counted once."""
     states: dict[str, bool] = {}
     for endpoints in (view.endpoints(service.namespace, service.name) or {}).values():
