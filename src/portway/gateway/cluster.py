@@ -23,6 +23,11 @@ class Api(Protocol):
     """Whether the server itself checks who somebody wants to act as, so that Impersonate-* goes through to it."""
 
     @property
+    def stamp(self) -> object:
+        """What `fields` shows now: another object when that is another credential; None when there is none at hand."""
+        ...
+
+    @property
     def waits_for(self) -> Awaitable[object] | None:
         """What must come first (a credential that has run out); None when requests can be sent."""
         ...

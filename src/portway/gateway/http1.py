@@ -22,7 +22,7 @@ from portway.kube.errors import (
     TooManyRequests,
     method_not_allowed,
 )
-from portway.kube.proxyurl import plain_request
+from portway.kube.proxyurl import plain_request, plain_request_at_host
 
 if TYPE_CHECKING:
     from portway.gateway.authentication import Identity
@@ -170,7 +170,7 @@ class Downstream(asyncio.Protocol):
         end = len(data) - len(fields)
         if end <= 0 or not last.done or not data.endswith(fields) or end > self.door.limits.url_bytes:
             return False
-        line = plain_request(data, end)
+        line = plain_request(data, end) if last.site is None else plain_request_at_host(data, end)
         if line is None or not last.repeatable:
             return False
         self.active = last

@@ -54,6 +54,8 @@ NOBODY: Final = Identity(User(""), "none")
 NOTHING: Final = Attributes("", resource_request=False)
 ANYWHERE: Final = Location((), tls=False, spellings=(), watched=())
 """Where a target is that the API server looks for itself; what is wrong with it, it says."""
+UNSEEN: Final = 10.0
+"""Seconds that such a target means the same: nobody tells us when it changes."""
 OWN: Final = frozenset((b"same-origin", b"none"))
 """Sec-Fetch-Site of what no foreign page asked for."""
 
@@ -278,8 +280,9 @@ class Door:
             if self.filter is not None:
                 self.filter.check(exchange.method, host, target, own_host=exchange.site is not None)
         end = plain_prefix(target) if exchange.site is None else 0
-        if end:
-            known: Grant | None = identity.decisions.get((exchange.method, target[:end]))
+        if end or exchange.site is not None:
+            key = target[:end] if end else exchange.site
+            known: Grant | None = identity.decisions.get((exchange.method, key))
             if known is not None and self.holds(known):
                 exchange.grant = known
                 exchange.attributes = known.attributes
@@ -346,11 +349,9 @@ class Door:
         exchange.path, exchange.query = url.path, url.query
         prefix = self._below + url.prefix if exchange.site is None else b""
         grant = exchange.grant = Grant(cluster, attributes, decision.reason, generation, located, prefix, url.prefix)
-        if exchange.site is not None:
-            return
         if len(identity.decisions) >= DECISIONS:
             identity.decisions.clear()
-        identity.decisions[exchange.method, url.prefix] = grant
+        identity.decisions[exchange.method, url.prefix if exchange.site is None else exchange.site] = grant
 
     def _may_converse(self, cluster: Cluster, identity: Identity, attributes: Attributes) -> Attributes:
         """What must stay allowed while a request's connection lasts.
@@ -380,7 +381,7 @@ class Door:
 
     def _locate(self, cluster: Cluster, exchange: Exchange, url: ProxyURL) -> tuple[Located | None, StatusError | None]:
         if cluster.locations.reach.name == THROUGH:
-            return Located(ANYWHERE, (), float("inf")), None
+            return Located(ANYWHERE, (), self.now + UNSEEN), None
         try:
             target = parse_id(url.resource, url.id)
             return cluster.locations.find(url.resource, url.namespace, target, self.now), None
@@ -434,23 +435,24 @@ class Door:
         if not raw and (method == b"GET" or method == b"HEAD") and not exchange.upgrade:
             exchange.answer(301, *answers.moved(grant.prefix + b"/" + query))
             return
-        if grant.through:
-            exchange.head = self._head_for_api(exchange, grant, grant.path + raw + query)
-            return
         path = backend_path(raw)
-        rest = exchange.rest = rest_of_head(
-            exchange, exchange.down.forwarded_for(exchange.special.get(h.FORWARDED_FOR))
-        )
-        if exchange.site is not None or (self.hosts is not None and _is_link(exchange.special)):
-            exchange.rest = b""  # the target alone does not say where the connection's next request leads
-        if exchange.site is not None:
-            host = exchange.special.get(h.HOST, b"")
-            said = b"X-Forwarded-Host: %b\r\nX-Forwarded-Proto: %b\r\n" % (host, exchange.down.scheme)
-        elif exchange.upgrade:
-            said = b""
+        special = exchange.special
+        if grant.through:
+            exchange.head = self._head_for_api(exchange, grant, grant.path + path + query)
+        elif exchange.site is not None:
+            host = b"X-Forwarded-Host: %b\r\nX-Forwarded-Proto: %b\r\n" % (
+                special.get(h.HOST, b""),
+                exchange.down.scheme,
+            )
+            own = exchange.down.forwarded_for(special.get(h.FORWARDED_FOR)) + host
+            exchange.rest = rest_of_head(exchange, own)
+            exchange.head = b"%b %b%b HTTP/1.1\r\n%b" % (method, path, query, exchange.rest)
         else:
-            said = b"X-Forwarded-Uri: %b\r\n" % forwarded_uri(grant.prefix, raw, path)
-        exchange.head = b"%b %b%b HTTP/1.1\r\n%b%b" % (method, path, query, said, rest)
+            uri = b"" if exchange.upgrade else b"X-Forwarded-Uri: %b\r\n" % forwarded_uri(grant.prefix, raw, path)
+            exchange.rest = rest_of_head(exchange, exchange.down.forwarded_for(special.get(h.FORWARDED_FOR)))
+            exchange.head = b"%b %b%b HTTP/1.1\r\n%b%b" % (method, path, query, uri, exchange.rest)
+        if self.hosts is not None and exchange.site is None and _is_link(special):
+            exchange.rest = b""  # another target might have to be sent to its own host
 
     def _moves_to_its_host(self, exchange: Exchange, grant: Grant) -> bool:
         """Sends a browser that opens a service by its path to the service's own origin, where its scripts work."""
@@ -491,6 +493,8 @@ class Door:
             raise Wait(waits_for)
         grant.endpoints = (is_port_forward(grant.attributes) and grant.cluster.streams) or api.endpoints
         rest = rest_of_head(exchange, api.fields(exchange), api.authority.encode())
+        if grant.located is not None:
+            exchange.rest, exchange.stamp = rest, api.stamp
         return b"%b %b%b HTTP/1.1\r\n%b" % (exchange.method, api.prefix, target, rest)
 
     # connect

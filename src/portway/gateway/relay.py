@@ -79,6 +79,7 @@ class Exchange:
         "served_by",
         "site",
         "special",
+        "stamp",
         "started",
         "status",
         "target",
@@ -121,6 +122,8 @@ class Exchange:
         self.head = b""
         self.rest = b""
         """The forwarded head after its first lines: what does not depend on the target. Empty unless proxied."""
+        self.stamp: object = None
+        """What `rest` shows to the API server, where that is who it is for; None where it is for a backend."""
         self.confirmed = False
         self._begin(time())
 
@@ -157,8 +160,10 @@ class Exchange:
         identity, door = self.identity, self.door
         if identity is None or (identity.ambient and method != self.method):
             return False
-        grant: Grant | None = identity.decisions.get((method, prefix))
-        if grant is None or not door.holds(grant) or not door.lets_through(method, target, self):
+        grant: Grant | None = identity.decisions.get((method, prefix if self.site is None else self.site))
+        if grant is None or (grant.cluster.api.stamp if grant.through else None) is not self.stamp:
+            return False
+        if not door.holds(grant) or not door.lets_through(method, target, self):
             return False
         now = time()
         if not identity.valid or identity.expires <= now:
@@ -169,7 +174,14 @@ class Exchange:
         self.attributes = grant.attributes
         self.body_done = True
         self.audit_id = door.next_audit_id()
-        self.head = b"%b %b%b HTTP/1.1\r\nX-Forwarded-Uri: %b%b\r\n%b" % (method, path, query, prefix, path, self.rest)
+        if self.stamp is not None:
+            place = grant.cluster.api.prefix + grant.path
+            self.head = b"%b %b%b%b HTTP/1.1\r\n%b" % (method, place, path, query, self.rest)
+        elif self.site is not None:
+            self.head = b"%b %b%b HTTP/1.1\r\n%b" % (method, path, query, self.rest)
+        else:
+            said = method, path, query, prefix, path, self.rest
+            self.head = b"%b %b%b HTTP/1.1\r\nX-Forwarded-Uri: %b%b\r\n%b" % said
         self.connect()
         return True
 

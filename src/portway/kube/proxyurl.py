@@ -28,6 +28,12 @@ _PLAIN_REQUEST = re.compile(
     rb"((?:/(?:[A-Za-z0-9_~!$&'()*+,;=:@-][A-Za-z0-9._~!$&'()*+,;=:@-]*)?)+)"
     rb"(\?[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*)?) HTTP/1\.1",
 )
+# The same where the host name says which service is meant, and the target is the backend's own.
+_PLAIN_AT_HOST = re.compile(
+    rb"(GET|HEAD|OPTIONS|DELETE) "
+    rb"(((?:/(?:[A-Za-z0-9_~!$&'()*+,;=:@-][A-Za-z0-9._~!$&'()*+,;=:@-]*)?)+)"
+    rb"(\?[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*)?) HTTP/1\.1",
+)
 _LEGAL = b"!$&'()*+,;=:@/%"
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _DOT = re.compile(rb"(?:\.|%2[eE]){1,2}\Z")
@@ -111,6 +117,15 @@ def plain_request(data: bytes, end: int) -> tuple[bytes, bytes, bytes, bytes, by
     """
     found = _PLAIN_REQUEST.fullmatch(data, 0, end)
     return found.groups(b"") if found else None  # type: ignore[return-value]
+
+
+def plain_request_at_host(data: bytes, end: int) -> tuple[bytes, bytes, bytes, bytes, bytes] | None:
+    """The same for a request to a service's own host name: there is no prefix."""
+    found = _PLAIN_AT_HOST.fullmatch(data, 0, end)
+    if found is None:
+        return None
+    method, target, path, query = found.groups(b"")
+    return method, target, b"", path, query
 
 
 def match(target: bytes) -> ProxyURL | None:

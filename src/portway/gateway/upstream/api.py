@@ -24,6 +24,7 @@ class EmbeddedApi:
     prefix = b""
     authority = ""
     judges = False
+    stamp: object = "trusted"
     waits_for: Awaitable[object] | None = None
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -50,6 +51,10 @@ class RemoteApi:
         self._shown: Credential | None = None
         self._lines = b""
         self._endpoint = self._to(None)
+
+    @property
+    def stamp(self) -> object:
+        return self._config.credentials.cached()
 
     @property
     def waits_for(self) -> Awaitable[object] | None:
