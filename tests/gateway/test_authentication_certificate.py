@@ -1,7 +1,9 @@
 """What a client certificate says about its holder."""
 
 import datetime
+import ssl
 from hashlib import sha256
+from typing import cast
 
 import pytest
 from cryptography import x509
@@ -10,6 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from portway.gateway.authentication.certificate import UID_OID, certificate_identity
+from portway.gateway.crowd import Crowd
+from portway.gateway.settings import Limits
 from portway.kube.errors import Unauthorized
 
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -94,3 +98,14 @@ def test_refused(der: bytes) -> None:
 @pytest.mark.parametrize("purpose", [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE])
 def test_purposes_that_serve(purpose: ObjectIdentifier) -> None:
     assert certificate_identity(make((NameOID.COMMON_NAME, "jane"), purposes=[purpose])) is not None
+
+
+def test_a_certificate_that_is_refused_is_a_wrong_credential_not_the_end_of_its_connection() -> None:
+    class Handshake:
+        def getpeercert(self, *, binary_form: bool) -> bytes:
+            assert binary_form
+            return make((NameOID.COMMON_NAME, "jane"), (UID_OID, "1"), (UID_OID, "2"))
+
+    identity = Crowd(Limits()).certificate(cast("ssl.SSLObject", Handshake()))
+    assert identity is not None
+    assert not identity.alive()

@@ -16,8 +16,9 @@ from cryptography.x509.oid import NameOID
 
 from portway.gateway.upstream import trust
 from portway.gateway.upstream.endpoint import Endpoint
+from portway.kube.objects import Object
 from portway.kube.proxyurl import TargetId
-from portway.testing.conversation import OK, TIMEOUT, RunningDoor, get
+from portway.testing.conversation import OK, TIMEOUT, Backend, RunningDoor, get
 
 URL = "/api/v1/namespaces/demo/services/https:tls:/proxy/x"
 SECRET = "/api/v1/namespaces/demo/secrets/ca"
@@ -134,7 +135,7 @@ def test_trust_that_is_read_again_leaves_nothing_behind(
     monkeypatch.setattr(trust, "REFRESH", 0.0)
     keys = {"portway.dev/backend-ca": "configmap/bundle"}
     door.service("tls", door.backend(), annotations=keys, ports=[{"port": 443}])
-    locations = door.door.locations
+    locations = door.door.cluster.locations
 
     def located(pem: str) -> Endpoint:
         door.objects[CONFIG_MAP] = {"data": {"ca.crt": pem}}
@@ -145,6 +146,52 @@ def test_trust_that_is_read_again_leaves_nothing_behind(
     assert all(located(authority.pem) is first for _ in range(3))
     assert located(authority.pem + authority.pem) is not first
     assert {len(held) for held in locations._watching.values()} == {1}
+
+
+def test_a_change_while_trust_is_fetched_is_not_missed(door: RunningDoor, authority: Authority) -> None:
+    keys = {"portway.dev/backend-ca": "configmap/bundle"}
+    old, new = door.backend(), door.backend()
+    door.service("tls", old, annotations=keys, ports=[{"port": 443}])
+    door.objects[CONFIG_MAP] = {"data": {"ca.crt": authority.pem}}
+    locations = door.door.cluster.locations
+    target = TargetId("https", "tls", "443")
+
+    async def ask() -> list[str]:
+        asked = asyncio.ensure_future(locations.ask("services", "demo", target, door.door.now))
+        fetch, reached, go = locations._client.get, asyncio.Event(), asyncio.Event()
+
+        async def slow(path: str) -> Object:
+            reached.set()
+            await go.wait()
+            return await fetch(path)
+
+        locations._client.get = slow  # type: ignore[method-assign, assignment]
+        await reached.wait()
+        door.view.apply("pods", "MODIFIED", pod("tls-0", new.address))
+        door.view.apply("endpointslices", "MODIFIED", tls_slice("tls-0", new))
+        go.set()
+        return [endpoint.label for endpoint in (await asked).endpoints]
+
+    found = asyncio.run_coroutine_threadsafe(ask(), door.loop).result(TIMEOUT)
+    assert found == [f"{new.address}:{new.port}"]
+
+
+def pod(name: str, address: str) -> Object:
+    return {
+        "metadata": {"name": name, "namespace": "demo", "uid": name},
+        "spec": {"containers": []},
+        "status": {"podIP": address, "podIPs": [{"ip": address}]},
+    }
+
+
+def tls_slice(name: str, backend: Backend) -> Object:
+    ref = {"kind": "Pod", "name": name, "namespace": "demo"}
+    return {
+        "metadata": {"name": name, "namespace": "demo", "labels": {"kubernetes.io/service-name": "tls"}},
+        "addressType": "IPv4",
+        "ports": [{"name": "", "port": backend.port, "protocol": "TCP"}],
+        "endpoints": [{"addresses": [backend.address], "conditions": {"ready": True}, "targetRef": ref}],
+    }
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from functools import cache
 
 import pytest
 
+from portway.client.view import Service
 from portway.kube.htpasswd import hash_password
 from portway.testing.conversation import OK, Backend, RunningDoor, Wire, get, request
 
@@ -60,6 +61,22 @@ def test_a_person_without_a_credential_is_asked_for_one(site: tuple[RunningDoor,
     assert "default-src 'none'" in fields["content-security-policy"]
     assert b"Please log in" in body
     assert not web.is_dialled()
+
+
+def test_a_miss_is_confirmed_also_when_the_password_had_to_be_verified_first(
+    site: tuple[RunningDoor, Backend],
+) -> None:
+    door, _ = site
+    asked_for: list[tuple[str, str]] = []
+    confirm = door.view.confirm_service
+
+    async def noted(namespace: str, name: str) -> Service | None:
+        asked_for.append((namespace, name))
+        return await confirm(namespace, name)
+
+    door.view.confirm_service = noted  # type: ignore[method-assign]
+    code, _, _ = asked(door, get("/api/v1/namespaces/demo/services/fresh/proxy/", token="", Authorization=basic()))
+    assert (code, asked_for) == (404, [("demo", "fresh")])
 
 
 def test_a_program_without_a_credential_is_told_what_it_lacks(site: tuple[RunningDoor, Backend]) -> None:

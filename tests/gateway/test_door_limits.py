@@ -94,8 +94,29 @@ def test_a_slow_head_on_a_kept_connection(door: RunningDoor, web: Backend) -> No
     assert client.response()[2] == b"ok"
     client.send(b"GET / HTTP/1.1\r\n")
     door.settle()
-    door.sweep(later=door.settings.limits.idle_timeout + 5)
+    door.sweep(later=door.settings.limits.header_timeout - 5)
+    assert client.is_open()
+    door.sweep(later=door.settings.limits.header_timeout + 5)
     assert refused(client)["code"] == 408
+
+
+def test_a_head_that_begins_late_in_the_idle_time_has_all_its_time(door: RunningDoor, web: Backend) -> None:
+    client = door.client()
+    client.send(get("/x"))
+    backend = web.accept()
+    backend.head()
+    backend.send(OK)
+    assert client.response()[2] == b"ok"
+
+    def almost_over() -> None:
+        for down in door.door.crowd.connections:
+            down.deadline -= door.settings.limits.idle_timeout - 1
+
+    door.on_loop(almost_over)
+    client.send(b"GET / HTTP/1.1\r\n")
+    door.settle()
+    door.sweep(later=20)
+    assert client.is_open()
 
 
 def test_an_idle_connection_is_closed(door: RunningDoor, web: Backend) -> None:
@@ -139,7 +160,7 @@ def test_a_slow_body_is_a_408(door: RunningDoor, web: Backend, raw: bytes) -> No
     status = refused(client)
     assert (status["code"], status["reason"]) == (408, "Timeout")
     assert backend.rest() == b""
-    assert not any(e.failures for e in door.door.locations.endpoints._known.values())
+    assert not any(e.failures for e in door.door.cluster.endpoints._known.values())
 
 
 def test_a_body_that_the_backend_does_not_take_is_not_slow(door: RunningDoor, web: Backend) -> None:
@@ -254,3 +275,17 @@ def test_what_comes_behind_the_last_request_is_nobodys(door: RunningDoor, web: B
     probe = door.client()
     probe.send(get("/probe"))
     assert backend.head()[0] == "GET /probe HTTP/1.1"
+
+
+def test_connections_that_wait_for_work_have_a_number(make_door: Make) -> None:
+    door, web = limited(make_door, upstream_idle=2)
+    clients = [door.client() for _ in range(3)]
+    backends = []
+    for client in clients:
+        client.send(get("/x"))
+        backends.append(web.accept())
+        backends[-1].head()
+    for client, backend in zip(clients, backends, strict=True):
+        backend.send(OK)
+        assert client.response()[2] == b"ok"
+    assert [backend.is_open() for backend in backends] == [True, True, False]

@@ -226,7 +226,8 @@ def test_the_preferred_address_of_a_node(addresses: list[tuple[str, str]], host:
     assert (found.addresses, found.host, found.port) == ((), host, 10250)
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254", "127.1", "2130706433", "::1", "::ffff:127.0.0.1"])
+@pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254", "127.1", "2130706433", "::1", "::ffff:127.0.0.1",
+        "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::"])  # fmt: skip
 @pytest.mark.parametrize(("id_", "kubelet"), [("node0", 0), ("node0:5000", 0), ("node0", 443)])
 def test_nodes_with_special_addresses(address: str, id_: str, kubelet: int) -> None:
     with pytest.raises(BadRequest, match=r"^address not allowed$"):

@@ -354,7 +354,7 @@ def test_requests_that_nobody_waits_for_are_not_counted(door: RunningDoor, web: 
     door.settle()
     client = exchanged_any(door, web)
     assert client.response()[2] == b"ok"
-    endpoints = list(door.door.locations.endpoints._known.values())
+    endpoints = list(door.door.cluster.endpoints._known.values())
     assert [e.active for e in endpoints if e.port] == [0]
 
 
@@ -458,3 +458,12 @@ def test_a_status_that_cannot_be_is_no_interim_answer(door: RunningDoor, web: Ba
     backend.head()
     backend.send(f"HTTP/1.1 {status} X\r\n\r\n".encode() + OK)
     assert client.response()[0] == 503
+
+
+@pytest.mark.parametrize("coding", [b"gzip, chunked", b"gzip", b"identity", b"chunked\r\nTransfer-Encoding: chunked"])
+def test_a_transfer_coding_that_is_not_known_is_no_answer(door: RunningDoor, web: Backend, coding: bytes) -> None:
+    raw = request("POST", "/x", body=b"")
+    client, _ = exchanged(
+        door, web, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: %b\r\n\r\n2\r\nok\r\n0\r\n\r\n" % coding, raw
+    )
+    assert unavailable(client).startswith("malformed HTTP response")

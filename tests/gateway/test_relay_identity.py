@@ -22,6 +22,15 @@ NAMES = [
     "X-Auth-Request-Email",
     "X-WEBAUTH-USER",
     "X-SSL-Client-S-DN",
+    "X-Real-IP",
+    "X-Original-URL",
+    "X-Auth-User",
+    "X-Authentik-Username",
+    "X-Pomerium-Jwt-Assertion",
+    "Cf-Access-Authenticated-User-Email",
+    "X-Goog-Authenticated-User-Email",
+    "X-Amzn-Oidc-Identity",
+    "X-Ms-Client-Principal-Name",
 ]
 
 LAST = OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")

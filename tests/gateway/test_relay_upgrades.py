@@ -412,3 +412,13 @@ def test_a_tunnel_is_recorded_when_it_opens_and_when_it_ends(door: RunningDoor, 
     events = [json.loads(line) for line in door.audit(2)]
     assert [e["stage"] for e in events] == ["ResponseStarted", "ResponseComplete"]
     assert {e["responseStatus"]["code"] for e in events} == {101}
+
+
+def test_the_cookies_of_an_upgrade_are_scoped(door: RunningDoor, web: Backend) -> None:
+    client = door.client()
+    client.send(upgrade())
+    backend = web.accept()
+    backend.head()
+    backend.send(SWITCH[:-2] + b"Set-Cookie: a=1; Path=/; Domain=x.example\r\n\r\n")
+    _, fields = client.head()
+    assert fields["set-cookie"] == "a=1; Path=/api/v1/namespaces/demo/services/web/proxy/"

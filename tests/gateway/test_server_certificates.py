@@ -63,7 +63,7 @@ def serve_with(directory: Path) -> bytes:
 
 def settings(directory: Path) -> GatewaySettings:
     return GatewaySettings(
-        api_socket="",
+        clusters=(),
         tls_cert_file=str(directory / "tls.crt"),
         tls_private_key_file=str(directory / "tls.key"),
         authentication=Authentication(client_ca_file=str(directory / "ca.crt")),

@@ -16,6 +16,7 @@ from portway.up.errors import SettingsError, UpError
 
 COMMANDS = {
     "up": ("portway.cli.up", "run an embedded cluster and the door to it"),
+    "proxy": ("portway.cli.proxy", "serve a cluster's API and services on this machine"),
     "cluster-info": ("portway.cli.cluster_info", "list the cluster's services and their URLs"),
     "url": ("portway.cli.url", "print the URL that reaches a service"),
     "user": ("portway.cli.user", "add, list and remove users who log in with a password"),

@@ -104,3 +104,12 @@ def moved(location: bytes) -> tuple[bytes, bytes]:
         % location,
         b"",
     )
+
+
+def elsewhere(location: bytes) -> tuple[bytes, bytes]:
+    """307 to a URL, empty body."""
+    return (
+        b"HTTP/1.1 307 Temporary Redirect\r\nLocation: %b\r\nContent-Length: 0\r\nCache-Control: no-store\r\n"
+        % location,
+        b"",
+    )

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 from portway.gateway.authentication import Identity
 from portway.gateway.authentication.certificate import certificate_identity
 from portway.gateway.settings import Limits
+from portway.kube.errors import Unauthorized
+from portway.kube.identity import User
 
 if TYPE_CHECKING:
     from portway.gateway.http1 import Downstream
@@ -32,7 +34,7 @@ class Crowd:
         if known is None or not known.alive():
             if len(self._certificates) >= CERTIFICATES:
                 self._certificates.clear()
-            known = self._certificates[der] = certificate_identity(der)
+            known = self._certificates[der] = _stands_for(der)
         return known
 
     def admit(self, down: "Downstream") -> bool:
@@ -54,3 +56,12 @@ class Crowd:
             self._per_client[down.peer] = left
         else:
             self._per_client.pop(down.peer, None)
+
+
+def _stands_for(der: bytes) -> Identity | None:
+    try:
+        return certificate_identity(der)
+    except Unauthorized:
+        refused = Identity(User(""), "certificate")
+        refused.valid = False  # a credential that is wrong: 401, unless the request brings a right one
+        return refused

@@ -31,6 +31,8 @@ FETCH_SITE: Final = 26
 REFERER: Final = 27
 EXPECT: Final = 28
 AUDIT_ID: Final = 29
+FETCH_MODE: Final = 30
+FETCH_DEST: Final = 31
 PASS: Final = 99
 
 _REQUEST: Final = {
@@ -58,14 +60,19 @@ _REQUEST: Final = {
     b"accept-encoding": ACCEPT_ENCODING,
     b"origin": ORIGIN,
     b"sec-fetch-site": FETCH_SITE,
+    b"sec-fetch-mode": FETCH_MODE,
+    b"sec-fetch-dest": FETCH_DEST,
     b"referer": REFERER,
     b"expect": EXPECT,
     b"audit-id": AUDIT_ID,
 }
 # Fields that name a user to somebody: kube-apiserver's own, and those of the front proxies that applications trust
-# (oauth2-proxy, Authelia, Grafana's auth proxy, client certificates as nginx and Envoy pass them on).
+# (oauth2-proxy, Authelia, authentik, Pomerium, Vouch, Grafana's auth proxy, the identity-aware proxies of Cloudflare,
+# Google, Amazon and Microsoft, client certificates as nginx and Envoy pass them on), and those that say where it is.
 _IDENTITY_PREFIXES: Final = (
-    b"x-remote-", b"impersonate-", b"x-auth-request-", b"x-webauth-", b"x-ssl-client-", b"ssl-client-",
+    b"x-remote-", b"impersonate-", b"x-auth-request-", b"x-webauth-", b"x-ssl-client-", b"ssl-client-", b"x-authentik-",
+    b"x-pomerium-", b"x-vouch-", b"cf-access-", b"x-goog-authenticated-user-", b"x-goog-iap-", b"x-amzn-oidc-",
+    b"x-ms-client-principal", b"x-ms-token-", b"x-authenticated-", b"x-forwarded-", b"x-original-", b"x-client-cert",
 )  # fmt: skip
 _IDENTITY: Final = frozenset(
     (
@@ -73,18 +80,27 @@ _IDENTITY: Final = frozenset(
         b"remote-groups",
         b"remote-name",
         b"remote-email",
-        b"x-forwarded-user",
-        b"x-forwarded-groups",
-        b"x-forwarded-email",
-        b"x-forwarded-preferred-username",
-        b"x-forwarded-access-token",
-        b"x-forwarded-client-cert",
+        b"x-auth-user",
+        b"x-auth-username",
+        b"x-auth-email",
+        b"x-auth-groups",
+        b"x-auth-roles",
+        b"x-user",
+        b"x-user-id",
+        b"x-user-email",
+        b"x-user-name",
+        b"x-username",
+        b"x-email",
+        b"x-groups",
+        b"x-roles",
+        b"x-real-ip",
+        b"x-client-ip",
+        b"x-cluster-client-ip",
+        b"true-client-ip",
+        b"cf-connecting-ip",
+        b"fastly-client-ip",
         b"authorization",
         b"proxy-authorization",
-        b"x-forwarded-uri",
-        b"x-forwarded-host",
-        b"x-forwarded-proto",
-        b"x-forwarded-for",
     )
 )
 
@@ -92,10 +108,10 @@ _IDENTITY: Final = frozenset(
 _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding"))
 
 # What becomes of a response field.
-LOCATION: Final = 30
-SET_COOKIE: Final = 31
-CONTENT_TYPE: Final = 32
-CONTENT_ENCODING: Final = 33
+LOCATION: Final = 40
+SET_COOKIE: Final = 41
+CONTENT_TYPE: Final = 42
+CONTENT_ENCODING: Final = 43
 
 _RESPONSE: Final = {
     b"connection": CONNECTION,

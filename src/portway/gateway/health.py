@@ -23,7 +23,7 @@ class Health:
         checks: dict[str, Callable[[], str]] = {"ping": lambda: "", "view": self._synced, "api": self._api}
         self._checks = {"livez": {"ping": checks["ping"]}, "readyz": checks, "healthz": checks}
 
-    def answer(self, path: str, query: str) -> tuple[int, bytes, bytes] | None:
+    def answer(self, path: str, query: str, *, page: bool, host: str) -> tuple[int, bytes, bytes] | None:  # noqa: ARG002
         """(code, head without its empty line, body); None when the path is not one of these."""
         if path == "/metrics":
             body = self._recorder.render()

@@ -122,6 +122,7 @@ class Downstream(asyncio.Protocol):
             return
         if self._clean and self.active is None and self._last is not None and self._repeat(self._last, data):
             return
+        begins = not self._head_bytes and self.active is None and self._receiving is None
         self._head_bytes += len(data)
         self._large = self._head_bytes > self.door.limits.header_bytes
         try:
@@ -144,6 +145,8 @@ class Downstream(asyncio.Protocol):
             self._clean = False
             if self._queue:
                 self.pause()
+            elif begins:
+                self.deadline = self.door.now + self.door.limits.header_timeout
         if self._receiving is not None and self._receiving is self.active and not self._paused:
             self.deadline = self.door.now + self.door.limits.body_timeout
 
@@ -347,6 +350,11 @@ class Downstream(asyncio.Protocol):
 
     # upgrades
 
+    @property
+    def scheme(self) -> bytes:
+        """By which the client came."""
+        return b"https" if self.secure else b"http"
+
     def start_tunnel(self, exchange: Exchange) -> bytes:
         """From here on the client's bytes are the exchange's; returns those that are here already."""
         self.tunnel = exchange
@@ -404,7 +412,7 @@ class Downstream(asyncio.Protocol):
         self.blocked = False
         if self.active is not None:
             self.active.resume_download()
-        elif not self.closed and not self._lingering:
+        elif not self.closed:
             self._proceed()
 
     def eof_received(self) -> bool:

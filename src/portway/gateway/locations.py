@@ -14,7 +14,8 @@ from portway.client.view import ClusterView
 from portway.gateway.routing import Location, Router
 from portway.gateway.upstream import trust
 from portway.gateway.upstream.addresses import AddressPolicy
-from portway.gateway.upstream.endpoint import Endpoint, Endpoints
+from portway.gateway.upstream.endpoint import Endpoint
+from portway.gateway.upstream.reach import Places, Reach
 from portway.kube.errors import BadRequest, ServiceUnavailable, StatusError
 from portway.kube.proxyurl import TargetId
 
@@ -22,20 +23,25 @@ KEPT: Final = 20000
 """Locations remembered in one worker."""
 RESOLVED: Final = 10.0
 """Seconds that a resolved name, or the trust of a service, is used before it is looked up again."""
+SETTLE: Final = 5
+"""Times that a location which changes while it is being prepared is prepared anew."""
 PODS_ASKED: Final = 16
 """Pods behind one service that are confirmed for one miss."""
 
 
 class Located:
-    """A location with its endpoints. `stale` once it must be found again."""
+    """A location with its endpoints. `stale` once it must be found again; `through` when only the API server reaches
+    it.
+    """
 
-    __slots__ = ("endpoints", "expires", "location", "stale")
+    __slots__ = ("endpoints", "expires", "location", "stale", "through")
 
     def __init__(self, location: Location, endpoints: tuple[Endpoint, ...], expires: float) -> None:
         self.location = location
         self.endpoints = endpoints
         self.expires = expires
         self.stale = False
+        self.through = not endpoints
 
 
 class Unsure(Exception):  # noqa: N818 - a signal, not an error
@@ -50,14 +56,20 @@ class Locations:
     """The cache. Lives on one event loop."""
 
     def __init__(
-        self, view: ClusterView, client: ApiClient, router: Router, policy: AddressPolicy, kubelet_ca: str = ""
+        self,
+        view: ClusterView,
+        client: ApiClient,
+        router: Router,
+        policy: AddressPolicy,
+        reach: Reach,
+        kubelet_ca: str = "",
     ) -> None:
         """`kubelet_ca` is the PEM bundle that nodes' agents are verified with; empty = not at all, as upstream."""
         self._view = view
         self._client = client
         self._router = router
         self._policy = policy
-        self.endpoints = Endpoints()
+        self._reach = reach
         self._unverified = trust.unverified()
         self._kubelet_ca = kubelet_ca
         self._known: dict[tuple[str, str, TargetId], Located] = {}
@@ -65,6 +77,10 @@ class Locations:
         self._nodes: dict[str, trust.Trust] = {}
         self._trusted: dict[tuple[str, ...], tuple[float, trust.Trust]] = {}
         view.subscribe(self._changed)
+
+    def named(self, namespace: str, name: str, port: str) -> TargetId:
+        """See Router.named."""
+        return self._router.named(namespace, name, port)
 
     def find(self, resource: str, namespace: str, target: TargetId, now: float) -> Located:
         """The location at once, or Unsure: then `ask` and try again. StatusErrors that asking can't mend are raised
@@ -86,6 +102,20 @@ class Locations:
         """The same with the API's word for it. Raises StatusError."""
         await self._confirm(resource, namespace, target.name)
         location = self._router.locate(resource, namespace, target)
+        for _ in range(SETTLE):
+            addresses, trusted, expires = await self._prepared(location, now)
+            settled = self._router.locate(resource, namespace, target)
+            if settled == location:
+                break
+            location = settled  # it changed while we asked, and nobody was watching for us yet
+        else:
+            raise ServiceUnavailable("the target changes faster than it can be found", retry_after=1)
+        return self._keep((resource, namespace, target), location, addresses, trusted, expires)
+
+    async def _prepared(
+        self, location: Location, now: float
+    ) -> tuple[tuple[tuple[str, int], ...], trust.Trust | None, float]:
+        """Addresses, trust, and how long both are good for."""
         addresses = location.addresses
         expires = float("inf")
         if location.host:
@@ -95,7 +125,7 @@ class Locations:
         if location.tls and location.service is not None and trust.reference(location.service):
             trusted = await self._trust(location)
             expires = now + RESOLVED
-        return self._keep((resource, namespace, target), location, addresses, trusted, expires)
+        return addresses, trusted, expires
 
     async def _confirm(self, resource: str, namespace: str, name: str) -> None:
         view = self._view
@@ -170,8 +200,7 @@ class Locations:
         trusted: trust.Trust | None,
         expires: float,
     ) -> Located:
-        context, name = (trusted.context, trusted.server_name) if trusted is not None else (None, "")
-        endpoints = tuple(self.endpoints.get(address, port, context, name) for address, port in addresses)
+        endpoints = self._reach.endpoints(Places(key[1], addresses, location.pods, trusted))
         replaced = self._known.get(key)
         if replaced is not None:
             self._unwatch(replaced)  # it would be kept, and its endpoints and TLS contexts, until the service changes
@@ -181,6 +210,17 @@ class Locations:
         for watched in location.watched:
             self._watching.setdefault(watched, set()).add(located)
         return located
+
+    @property
+    def reach(self) -> Reach:
+        """The way that is used now."""
+        return self._reach
+
+    @reach.setter
+    def reach(self, reach: Reach) -> None:
+        if reach is not self._reach:
+            self._reach = reach
+            self._forget_all()
 
     def _forget_all(self) -> None:
         for located in self._known.values():

@@ -9,17 +9,21 @@ import asyncio
 import os
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from time import time
 from typing import Final, NoReturn, Protocol
+from urllib.parse import quote
 
-from portway.client.view import ClusterView
 from portway.gateway import answers
 from portway.gateway import headers as h
-from portway.gateway.authentication import Authenticators, Identity
-from portway.gateway.authorization import Authorizer, impersonate
+from portway.gateway.authentication import LOCAL, Authenticators, Identity
+from portway.gateway.authorization import impersonate
+from portway.gateway.cluster import Cluster
 from portway.gateway.crowd import Crowd
+from portway.gateway.filter import Filter
+from portway.gateway.hosts import Hosts, Site
 from portway.gateway.http1 import Downstream
-from portway.gateway.locations import Located, Locations, Unsure
+from portway.gateway.locations import Located, Unsure
 from portway.gateway.record import Recorder
 from portway.gateway.relay import SANDBOX, Exchange
 from portway.gateway.requesthead import (
@@ -27,17 +31,18 @@ from portway.gateway.requesthead import (
     attributes_of,
     origin_form,
     read_head,
-    remote_headers,
     rest_of_head,
 )
-from portway.gateway.rewrite import Links
+from portway.gateway.rewrite import Links, MovedLinks
+from portway.gateway.routing import Location
 from portway.gateway.settings import GatewaySettings
 from portway.gateway.upstream.connection import Upstream
 from portway.gateway.upstream.endpoint import Endpoint
-from portway.kube.attributes import Attributes
+from portway.gateway.upstream.reach import THROUGH
+from portway.kube.attributes import Attributes, is_conversation, is_port_forward
 from portway.kube.errors import BadRequest, Forbidden, StatusError, Unauthorized, forbidden, method_not_allowed
 from portway.kube.identity import User
-from portway.kube.proxyurl import ProxyURL, backend_path, forwarded_uri, match, parse_id, plain_prefix
+from portway.kube.proxyurl import ProxyURL, backend_path, forwarded_uri, join_id, match, parse_id, plain_prefix
 
 PROXIED: Final = frozenset((b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"HEAD", b"OPTIONS"))
 _METHODS: Final = {m: m.decode() for m in PROXIED}
@@ -47,6 +52,10 @@ DECISIONS: Final = 1024
 NOBODY: Final = Identity(User(""), "none")
 """Who sent what could not be attributed to anybody."""
 NOTHING: Final = Attributes("", resource_request=False)
+ANYWHERE: Final = Location((), tls=False, spellings=(), watched=())
+"""Where a target is that the API server looks for itself; what is wrong with it, it says."""
+OWN: Final = frozenset((b"same-origin", b"none"))
+"""Sec-Fetch-Site of what no foreign page asked for."""
 
 
 class Wait(Exception):  # noqa: N818 - a signal, not an error
@@ -60,38 +69,53 @@ class Wait(Exception):  # noqa: N818 - a signal, not an error
 class Grant:
     """A decision and where it leads, for one identity, method and target; used again while it holds.
 
-    `located` is None for the API itself, whose endpoint then stands in `endpoints`.
+    `located` is None for the API itself. `endpoints` are set when it is known how to reach it. `prefix` is the URL up
+    to the backend's own path as the client has it, `path` as the API server would.
     """
 
-    __slots__ = ("attributes", "endpoints", "generation", "located", "prefix", "reason")
+    __slots__ = ("attributes", "cluster", "endpoints", "generation", "located", "path", "prefix", "reason")
 
     def __init__(
         self,
+        cluster: Cluster,
         attributes: Attributes,
         reason: str,
         generation: int,
         located: Located | None,
-        endpoints: tuple[Endpoint, ...],
         prefix: bytes,
+        path: bytes,
     ) -> None:
+        self.cluster = cluster
         self.attributes = attributes
         self.reason = reason
         self.generation = generation
         self.located = located
-        self.endpoints = endpoints
+        self.endpoints = located.endpoints if located is not None else ()
         self.prefix = prefix
+        self.path = path
+
+    @property
+    def through(self) -> bool:
+        """Whether the API server answers, for itself or for a target that it proxies to."""
+        return self.located is None or self.located.through
 
     def links(self, host: bytes, endpoint: Endpoint | None) -> Links:
         """The rewriting rules for an answer from an endpoint."""
-        backend = endpoint.label if endpoint is not None else ""
-        return Links(self.prefix.decode("ascii"), backend, host.decode("latin-1"))
+        prefix, named = self.prefix.decode("ascii"), host.decode("latin-1")
+        if self.through:
+            api = self.cluster.api
+            return MovedLinks((api.prefix + self.path).decode("ascii"), api.authority, prefix, named)
+        return Links(prefix, endpoint.label if endpoint is not None else "", named)
 
 
 class LocalAnswers(Protocol):
     """What the door answers itself: health and metrics."""
 
-    def answer(self, path: str, query: str) -> tuple[int, bytes, bytes] | None:
-        """(code, head without its empty line, body), or None when the path is the API's."""
+    def answer(self, path: str, query: str, *, page: bool, host: str) -> tuple[int, bytes, bytes] | None:
+        """(code, head without its empty line, body), or None when the path is the API's.
+
+        `page`: a person's browser asks. `host`: as it wrote it.
+        """
         ...
 
 
@@ -101,21 +125,22 @@ class Door:
     def __init__(
         self,
         settings: GatewaySettings,
-        view: ClusterView,
+        cluster: Cluster,
         authenticators: Authenticators,
-        authorizer: Authorizer,
-        locations: Locations,
         recorder: Recorder,
         local: LocalAnswers,
+        *,
+        hosts: Hosts | None = None,
+        filter: Filter | None = None,  # noqa: A002 - kubectl's word for it
     ) -> None:
         self.settings = settings
         self.limits = settings.limits
-        self.view = view
+        self.cluster = cluster
         self.authenticators = authenticators
-        self.authorizer = authorizer
-        self.locations = locations
         self.recorder = recorder
         self.local = local
+        self.hosts = hosts
+        self.filter = filter
         self.loop = asyncio.get_running_loop()
         self.now = 0.0
         self.response_due = 0.0
@@ -123,7 +148,7 @@ class Door:
         self.draining = False
         self.sandbox = SANDBOX if settings.html_sandbox else b""
         self.crowd = Crowd(settings.limits)
-        self._api = (locations.endpoints.get(settings.api_socket, 0),)
+        self._below = settings.api_prefix.rstrip("/").encode()
         self._tasks: set[asyncio.Task[None]] = set()
         self._audit_prefix, self._audit_count = _audit_prefix(), 0
         self._tick()
@@ -161,7 +186,8 @@ class Door:
             return
         if isinstance(found, Identity):
             exchange.identity = found
-        exchange.confirmed = True
+        else:
+            exchange.confirmed = True
         if not exchange.done:
             self.handle(exchange)
 
@@ -212,13 +238,21 @@ class Door:
             if not isinstance(found, Identity):
                 raise Wait(found)
             exchange.identity = found
-        if h.IMPERSONATE in exchange.special and exchange.impersonated is None:
+        if h.IMPERSONATE in exchange.special and exchange.impersonated is None and not self.cluster.api.judges:
             self._impersonate(exchange, exchange.identity)
 
-    def _impersonate(self, exchange: Exchange, identity: Identity) -> None:
-        low = [(n.lower(), v) for n, v in exchange.fields]
+    def _still_impersonates(self, exchange: Exchange, identity: Identity) -> bool:
         try:
-            user = impersonate(identity, low, self.authorizer)
+            return self._wanted_user(exchange, identity) == exchange.impersonated
+        except StatusError:
+            return False
+
+    def _wanted_user(self, exchange: Exchange, identity: Identity) -> User:
+        return impersonate(identity, [(n.lower(), v) for n, v in exchange.fields], self.cluster.authorizer)
+
+    def _impersonate(self, exchange: Exchange, identity: Identity) -> None:
+        try:
+            user = self._wanted_user(exchange, identity)
         except BadRequest as error:
             exchange.refuse(error, b"X-Content-Type-Options: nosniff\r\n")
             return
@@ -232,7 +266,18 @@ class Door:
         """May they. A decision that still holds is used again: one look-up by method and target."""
         identity = exchange.acting or exchange.identity or NOBODY
         target = exchange.target
-        end = plain_prefix(target)
+        if self.hosts is not None or self.filter is not None or self._below:
+            target = exchange.target = origin_form(exchange)
+            host = exchange.special.get(h.HOST, b"")
+            if self.hosts is not None:
+                exchange.site = self.hosts.find(host)
+            if self._below and exchange.site is None:
+                target = self._unprefixed(exchange, target)
+                if exchange.done:
+                    return
+            if self.filter is not None:
+                self.filter.check(exchange.method, host, target, own_host=exchange.site is not None)
+        end = plain_prefix(target) if exchange.site is None else 0
         if end:
             known: Grant | None = identity.decisions.get((exchange.method, target[:end]))
             if known is not None and self.holds(known):
@@ -241,7 +286,7 @@ class Door:
                 exchange.path, mark, query = target[end:].partition(b"?")
                 exchange.query = mark + query
                 if identity.ambient:
-                    self._guard(exchange)
+                    self._guard(exchange, proxied=True)
                 return
         self._decide(exchange, identity)
 
@@ -249,43 +294,96 @@ class Door:
         """Whether a decision and its location are still true."""
         located = grant.located
         return (
-            grant.generation == self.authorizer.generation
+            grant.generation == grant.cluster.authorizer.generation
             and located is not None
             and not located.stale
             and located.expires > self.now
         )
 
+    def _unprefixed(self, exchange: Exchange, target: bytes) -> bytes:
+        """The target as the API has it; what stands beside the prefix is answered: nothing is there."""
+        path = target.partition(b"?")[0]
+        if not path.startswith(self._below + b"/"):
+            if self.local.answer(path.decode("latin-1"), "", page=False, host="") is not None:
+                return target
+            exchange.answer(404, *answers.text(404, b"404 page not found\n"))
+            return target
+        exchange.target = target[len(self._below) :]
+        return exchange.target
+
+    def lets_through(self, method: bytes, target: bytes, exchange: Exchange) -> bool:
+        """Whether the filter, if there is one, takes another target with an earlier exchange's header fields."""
+        if self.filter is None:
+            return True
+        try:
+            self.filter.check(method, exchange.special.get(h.HOST, b""), target, own_host=False)
+        except Forbidden:
+            return False
+        return True
+
     def _decide(self, exchange: Exchange, identity: Identity) -> None:
         exchange.target = origin_form(exchange)
-        url = match(exchange.target)
+        cluster = self.cluster
+        url = match(exchange.target) if exchange.site is None else self._at_site(cluster, exchange, exchange.site)
         attributes = exchange.attributes = attributes_of(exchange, url)
-        generation = self.authorizer.generation
-        located, problem = self._locate(exchange, url) if url is not None else (None, None)
-        decision = self.authorizer.decide(
+        generation = cluster.authorizer.generation
+        located, problem = self._locate(cluster, exchange, url) if url is not None else (None, None)
+        decision = cluster.authorizer.decide(
             identity.user, attributes, located.location.spellings if located is not None else ()
         )
         if not decision.allowed:
             raise forbidden(attributes, identity.user, decision.reason)
+        granted = self._may_converse(cluster, identity, attributes) if url is None else attributes
         if identity.ambient:
-            self._guard(exchange)
+            self._guard(exchange, proxied=url is not None)
         if url is None:
-            exchange.grant = Grant(attributes, decision.reason, generation, None, self._api, b"")
+            exchange.grant = Grant(cluster, granted, decision.reason, generation, None, b"", b"")
             return
         if exchange.method not in PROXIED:
             raise method_not_allowed()
         if located is None:
-            self._confirm(url, problem)
+            self._confirm(cluster, url, problem)
         exchange.path, exchange.query = url.path, url.query
-        grant = Grant(attributes, decision.reason, generation, located, located.endpoints, url.prefix)
-        exchange.grant = grant
+        prefix = self._below + url.prefix if exchange.site is None else b""
+        grant = exchange.grant = Grant(cluster, attributes, decision.reason, generation, located, prefix, url.prefix)
+        if exchange.site is not None:
+            return
         if len(identity.decisions) >= DECISIONS:
             identity.decisions.clear()
         identity.decisions[exchange.method, url.prefix] = grant
 
-    def _locate(self, exchange: Exchange, url: ProxyURL) -> tuple[Located | None, StatusError | None]:
+    def _may_converse(self, cluster: Cluster, identity: Identity, attributes: Attributes) -> Attributes:
+        """What must stay allowed while a request's connection lasts.
+
+        A WebSocket begins with a GET, but to get an exec, attach or portforward is to create one (upstream's
+        AuthorizePodWebsocketUpgradeCreatePermission).
+        """
+        if attributes.verb != "get" or not is_conversation(attributes):
+            return attributes
+        needed = replace(attributes, verb="create")
+        decision = cluster.authorizer.decide(identity.user, needed, ())
+        if not decision.allowed:
+            raise forbidden(needed, identity.user, decision.reason)
+        return needed
+
+    def _at_site(self, cluster: Cluster, exchange: Exchange, site: Site) -> ProxyURL:
+        """The proxy URL that means what a service's own host name and the target mean together."""
+        path, mark, query = exchange.target.partition(b"?")
+        if not path.startswith(b"/"):
+            raise BadRequest("the request target is not a path")
+        if not exchange.confirmed and cluster.view.service(site.namespace, site.name) is None:
+            raise Wait(cluster.view.confirm_service(site.namespace, site.name))
+        target = cluster.locations.named(site.namespace, site.name, site.port)
+        spelled = join_id(target)
+        prefix = f"/api/v1/namespaces/{site.namespace}/services/{quote(spelled, safe=':')}/proxy".encode()
+        return ProxyURL("services", site.namespace, spelled, prefix, path, mark + query)
+
+    def _locate(self, cluster: Cluster, exchange: Exchange, url: ProxyURL) -> tuple[Located | None, StatusError | None]:
+        if cluster.locations.reach.name == THROUGH:
+            return Located(ANYWHERE, (), float("inf")), None
         try:
             target = parse_id(url.resource, url.id)
-            return self.locations.find(url.resource, url.namespace, target, self.now), None
+            return cluster.locations.find(url.resource, url.namespace, target, self.now), None
         except Unsure as unsure:
             if exchange.confirmed and unsure.problem is None:
                 return None, StatusError("the target changes faster than it can be found")
@@ -293,21 +391,24 @@ class Door:
         except StatusError as error:
             return None, error
 
-    def _confirm(self, url: ProxyURL, problem: StatusError | None) -> NoReturn:
+    def _confirm(self, cluster: Cluster, url: ProxyURL, problem: StatusError | None) -> NoReturn:
         if problem is not None:
             raise problem
-        raise Wait(self.locations.ask(url.resource, url.namespace, parse_id(url.resource, url.id), self.now))
+        raise Wait(cluster.locations.ask(url.resource, url.namespace, parse_id(url.resource, url.id), self.now))
 
-    def _guard(self, exchange: Exchange) -> None:
+    def _guard(self, exchange: Exchange, *, proxied: bool) -> None:
         """Refuses what another origin makes a browser send with the user's ambient credential (CSRF, cross-site
-        WebSockets).
+        WebSockets). Where nobody logs in, a foreign page may not even load anything from here, but link to it.
         """
-        if exchange.method in SAFE and not exchange.upgrade:
-            return
         special = exchange.special
         origin = special.get(h.ORIGIN)
-        if origin is None:
-            foreign = special.get(h.FETCH_SITE, b"none") not in (b"same-origin", b"none")
+        if exchange.method in SAFE and not exchange.upgrade:
+            logs_in = exchange.identity is None or exchange.identity.method != LOCAL
+            if logs_in or (proxied and exchange.site is None):
+                return  # a sandboxed page's own images and scripts come "cross-site"; what they answer can't be read
+            foreign = special.get(h.FETCH_SITE, b"none") not in OWN and not _is_link(special)
+        elif origin is None:
+            foreign = special.get(h.FETCH_SITE, b"none") not in OWN
         else:
             authority = origin.partition(b"://")[2].lower()
             foreign = not authority or authority != special.get(h.HOST, b"").lower()
@@ -325,30 +426,72 @@ class Door:
         if grant is None:
             raise StatusError("no decision was made")
         if grant.located is None:
-            self._route_api(exchange)
+            self._route_api(exchange, grant)
             return
         method, raw, query = exchange.method, exchange.path, exchange.query
+        if self.hosts is not None and exchange.site is None and self._moves_to_its_host(exchange, grant):
+            return
         if not raw and (method == b"GET" or method == b"HEAD") and not exchange.upgrade:
             exchange.answer(301, *answers.moved(grant.prefix + b"/" + query))
+            return
+        if grant.through:
+            exchange.head = self._head_for_api(exchange, grant, grant.path + raw + query)
             return
         path = backend_path(raw)
         rest = exchange.rest = rest_of_head(
             exchange, exchange.down.forwarded_for(exchange.special.get(h.FORWARDED_FOR))
         )
-        uri = b"" if exchange.upgrade else b"X-Forwarded-Uri: %b\r\n" % forwarded_uri(grant.prefix, raw, path)
-        exchange.head = b"%b %b%b HTTP/1.1\r\n%b%b" % (method, path, query, uri, rest)
+        if exchange.site is not None or (self.hosts is not None and _is_link(exchange.special)):
+            exchange.rest = b""  # the target alone does not say where the connection's next request leads
+        if exchange.site is not None:
+            host = exchange.special.get(h.HOST, b"")
+            said = b"X-Forwarded-Host: %b\r\nX-Forwarded-Proto: %b\r\n" % (host, exchange.down.scheme)
+        elif exchange.upgrade:
+            said = b""
+        else:
+            said = b"X-Forwarded-Uri: %b\r\n" % forwarded_uri(grant.prefix, raw, path)
+        exchange.head = b"%b %b%b HTTP/1.1\r\n%b%b" % (method, path, query, said, rest)
 
-    def _route_api(self, exchange: Exchange) -> None:
+    def _moves_to_its_host(self, exchange: Exchange, grant: Grant) -> bool:
+        """Sends a browser that opens a service by its path to the service's own origin, where its scripts work."""
+        special = exchange.special
+        if self.hosts is None or exchange.method != b"GET" or not _is_link(special):
+            return False
+        attributes = grant.attributes
+        if attributes.resource != "services" or not self.wants_page(exchange):
+            return False
+        target = parse_id("services", attributes.name)
+        host = self.hosts.host(Site("", attributes.namespace, target.name, target.port))
+        if host is None:
+            return False
+        port = special.get(h.HOST, b"").rpartition(b":")[2]
+        authority = f"{host}:{port.decode()}" if port.isdigit() else host
+        path = backend_path(exchange.path) if exchange.path else b"/"
+        to = b"%b://%b%b%b" % (exchange.down.scheme, authority.encode(), path, exchange.query)
+        exchange.answer(307, *answers.elsewhere(to))
+        return True
+
+    def _route_api(self, exchange: Exchange, grant: Grant) -> None:
         path, _, query = exchange.target.partition(b"?")
-        own = self.local.answer(path.decode("latin-1"), query.decode("latin-1"))
+        page = self.wants_page(exchange)
+        host = exchange.special.get(h.HOST, b"").decode("latin-1")
+        own = self.local.answer(path.decode("latin-1"), query.decode("latin-1"), page=page, host=host)
         if own is not None:
             if exchange.method not in (b"GET", b"HEAD"):
                 raise method_not_allowed()
             exchange.answer(*own)
             return
-        identity = exchange.acting or exchange.identity or NOBODY
-        rest = rest_of_head(exchange, remote_headers(identity.user))
-        exchange.head = b"%b %b HTTP/1.1\r\n%b" % (exchange.method, exchange.target, rest)
+        exchange.head = self._head_for_api(exchange, grant, exchange.target)
+
+    def _head_for_api(self, exchange: Exchange, grant: Grant, target: bytes) -> bytes:
+        """The head of a request that the API server answers, as whoever the door is to be there."""
+        api = grant.cluster.api
+        waits_for = api.waits_for
+        if waits_for is not None:
+            raise Wait(waits_for)
+        grant.endpoints = (is_port_forward(grant.attributes) and grant.cluster.streams) or api.endpoints
+        rest = rest_of_head(exchange, api.fields(exchange), api.authority.encode())
+        return b"%b %b%b HTTP/1.1\r\n%b" % (exchange.method, api.prefix, target, rest)
 
     # connect
 
@@ -374,8 +517,14 @@ class Door:
         """Pools a connection that is idle again."""
         if upstream.closed:
             return
+        idle = upstream.endpoint.idle
+        if len(idle) >= self.limits.upstream_idle:
+            upstream.close()
+            return
+        if upstream.paused:
+            upstream.resume()  # the client that it waited for is not the next one's
         upstream.since = self.now
-        upstream.endpoint.idle.append(upstream)
+        idle.append(upstream)
 
     def wants_page(self, exchange: Exchange) -> bool:
         """Whether a person's browser is at the other end: it accepts HTML by name."""
@@ -431,7 +580,7 @@ class Door:
             except Exception:  # one connection's trouble must not end every other's
                 traceback.print_exc()
                 down.transport.abort()
-        self.locations.endpoints.close_idle(now - self.limits.upstream_idle_timeout)
+        self.cluster.endpoints.close_idle(now - self.limits.upstream_idle_timeout)
 
     def _sweep_one(self, down: Downstream, now: float) -> None:
         if down.deadline <= now:
@@ -444,13 +593,21 @@ class Door:
         identity, grant = exchange.identity, exchange.grant
         if identity is None or grant is None or not identity.alive():
             return True
-        if grant.generation != self.authorizer.generation:
+        authorizer = grant.cluster.authorizer
+        if grant.generation != authorizer.generation:
+            if exchange.impersonated is not None and not self._still_impersonates(exchange, identity):
+                return True
             spellings = grant.located.location.spellings if grant.located is not None else ()
             user = (exchange.acting or identity).user
-            if not self.authorizer.decide(user, grant.attributes, spellings).allowed:
+            if not authorizer.decide(user, grant.attributes, spellings).allowed:
                 return True
-            grant.generation = self.authorizer.generation
+            grant.generation = authorizer.generation
         return time() - exchange.started > self.limits.upgrade_lifetime
+
+
+def _is_link(special: dict[int, bytes]) -> bool:
+    """Whether a browser opens this as a document of its own: an address, a bookmark, a link."""
+    return special.get(h.FETCH_MODE) == b"navigate" and special.get(h.FETCH_DEST) == b"document"
 
 
 def _audit_prefix() -> str:

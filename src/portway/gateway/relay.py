@@ -19,6 +19,7 @@ from portway.kube.errors import InternalError, ServiceUnavailable, StatusError, 
 
 if TYPE_CHECKING:
     from portway.gateway.authentication import Identity
+    from portway.gateway.hosts import Site
     from portway.gateway.http1 import Downstream
     from portway.gateway.pipeline import Door, Grant
     from portway.kube.attributes import Attributes
@@ -41,6 +42,7 @@ class Exchange:
         "_chunk_out",
         "_interim",
         "_out",
+        "_pumping",
         "_rewritten",
         "acting",
         "attributes",
@@ -75,6 +77,7 @@ class Exchange:
         "rest",
         "sent",
         "served_by",
+        "site",
         "special",
         "started",
         "status",
@@ -110,6 +113,8 @@ class Exchange:
         self.grant: Grant | None = None
         self.attributes: Attributes | None = None
         self.special: dict[int, bytes] = {}
+        self.site: Site | None = None
+        """The service that the host name names; None when the path says what is meant."""
         self.forward: list[bytes] = []
         self.path = b""
         self.query = b""
@@ -141,6 +146,7 @@ class Exchange:
         self._chunk_out = False
         self._interim = 0
         self._rewritten: RewrittenBody | None = None
+        self._pumping = False
 
     def again(self, method: bytes, target: bytes, prefix: bytes, path: bytes, query: bytes) -> bool:
         """Serves a request with the very same header fields on the same connection: same caller, same fields forwarded.
@@ -152,7 +158,7 @@ class Exchange:
         if identity is None or (identity.ambient and method != self.method):
             return False
         grant: Grant | None = identity.decisions.get((method, prefix))
-        if grant is None or not door.holds(grant):
+        if grant is None or not door.holds(grant) or not door.lets_through(method, target, self):
             return False
         now = time()
         if not identity.valid or identity.expires <= now:
@@ -315,10 +321,18 @@ class Exchange:
             self._upgrade_refused(status)
             return 0
         self.status = status
+        if status == 401 and self.grant is not None and self.grant.located is None:
+            self.grant.cluster.api.refused()
         bodyless = self.method == b"HEAD" or status == 204 or status == 304
         head = read_head(status, reason, fields)
+        if head.unknown_coding:
+            self._drop_upstream(failed=True)
+            self._unreachable("malformed HTTP response: unsupported transfer encoding")
+            return 0
         if head.special and not self._rewrite(head, bodyless):
             return 0
+        if self.site is not None and SANDBOX in head.lines:
+            head.lines.remove(SANDBOX)  # of a door nearer to the service: it has an origin of its own here
         raw = self._frame(upstream, head, bodyless)
         base = b"".join(head.lines)
         self._out = [base, self._tail()]
@@ -356,6 +370,7 @@ class Exchange:
         if (
             self.grant is not None
             and self.grant.located is not None
+            and self.site is None
             and self.identity is not None
             and self.identity.sandboxed
         ):
@@ -387,7 +402,7 @@ class Exchange:
             self.refuse(InternalError(f"Internal error occurred: error trying to parse Location header: {error}"))
             return False
         encoding = head.encoding
-        if is_html and not bodyless and self.status != 206:
+        if is_html and not bodyless and self.status != 206 and not links.idle:
             rewriter = body_rewriter(links, encoding, self.special.get(h.ACCEPT_ENCODING))
             if rewriter is not None:
                 encoding = rewriter.content_encoding
@@ -426,12 +441,27 @@ class Exchange:
             self._pump()
 
     def _pump(self) -> None:
-        if self._rewritten is None or self.done:
+        """Gives on what of a rewritten body can be made in one turn of the loop; the next turns make the rest, with
+        the backend waiting meanwhile.
+        """
+        if self._rewritten is None or self._pumping or self.done:
             return
         try:
-            self._rewritten.pump(self._add_body, self.response_flush, lambda: self.down.blocked)
+            self._pumping = self._rewritten.pump(self._add_body, lambda: self.down.blocked)
         except RewriteError as error:
             self._broken_body(error)
+            return
+        if self._pumping:
+            if self.upstream is not None:
+                self.upstream.pause()
+            self.door.loop.call_soon(self._pump_on)
+        elif self.upstream is not None and not self.down.blocked:
+            self.upstream.resume()
+
+    def _pump_on(self) -> None:
+        self._pumping = False
+        self._pump()
+        self.response_flush()
 
     def _add_body(self, data: bytes) -> None:
         if not data:
@@ -504,6 +534,7 @@ class Exchange:
         self.status = status
         self.tunnel = self.head_sent = self.close = True
         kept = b"".join(b"%b: %b\r\n" % f for f in fields if h.RESPONSE[f[0]] in (h.PASS, h.UPGRADE, h.CONNECTION))
+        kept += self._cookies(fields)
         if b"connection:" not in kept.lower():
             kept += b"Connection: Upgrade\r\n"
         self.down.write(b"HTTP/1.1 101 %b\r\n%b\r\n%b" % (reason or PHRASES[101], kept, rest))
@@ -514,6 +545,16 @@ class Exchange:
         early = self.down.start_tunnel(self)
         if early:
             self.client_sent(early)
+
+    def _cookies(self, fields: h.Fields) -> bytes:
+        """The cookies that come with an upgrade, scoped as all others."""
+        cookies = [field for field in fields if h.RESPONSE[field[0]] == h.SET_COOKIE]
+        if not cookies or self.grant is None:
+            return b""
+        if self.grant.located is not None:
+            links = self.grant.links(self.special.get(h.HOST, b""), self.endpoint)
+            cookies = [(name, links.cookie(value)) for name, value in cookies]
+        return b"".join(b"%b: %b\r\n" % cookie for cookie in cookies)
 
     def client_sent(self, data: bytes) -> None:
         """Bytes from the client after the upgrade."""
@@ -548,13 +589,13 @@ class Exchange:
 
     def pause_download(self) -> None:
         """The client reads slower than the backend sends."""
-        if self.upstream is not None and not self.upstream.closed:
-            self.upstream.transport.pause_reading()
+        if self.upstream is not None:
+            self.upstream.pause()
 
     def resume_download(self) -> None:
         """It caught up."""
-        if self.upstream is not None and not self.upstream.closed:
-            self.upstream.transport.resume_reading()
+        if self.upstream is not None and not self._pumping:
+            self.upstream.resume()
         self._pump()
 
     def refuse(self, error: StatusError, extra: bytes = b"") -> None:

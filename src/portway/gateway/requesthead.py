@@ -5,13 +5,12 @@ No decision is made here and nothing is sent; the pipeline's steps call these fu
 
 import re
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 from portway.gateway import headers as h
 from portway.gateway.authentication.headers import websocket_token
 from portway.kube.attributes import Attributes, parse
 from portway.kube.errors import BadRequest, StatusError, Unauthorized, method_not_allowed
-from portway.kube.identity import User
 from portway.kube.proxyurl import ProxyURL, match
 
 if TYPE_CHECKING:
@@ -69,10 +68,10 @@ def _read_connection(exchange: "Exchange", special: dict[int, bytes]) -> None:
         exchange.upgrade = special[h.UPGRADE]
 
 
-def rest_of_head(exchange: "Exchange", own: bytes) -> bytes:
-    """What follows the lines that depend on the target."""
+def rest_of_head(exchange: "Exchange", own: bytes, host: bytes = b"") -> bytes:
+    """What follows the lines that depend on the target. `host` stands in for the client's where it isn't empty."""
     special = exchange.special
-    parts = [b"Host: %b\r\n" % special.get(h.HOST, b""), *exchange.forward, own]
+    parts = [b"Host: %b\r\n" % (host or special.get(h.HOST, b"")), *exchange.forward, own]
     if h.TE in special and b"trailers" in h.tokens(special[h.TE]):
         parts.append(b"TE: trailers\r\n")
     if exchange.chunked:
@@ -143,19 +142,3 @@ def _without_token(protocols: bytes) -> bytes:
     except Unauthorized:
         return b""
     return b"Sec-WebSocket-Protocol: %b\r\n" % rest if rest else b""
-
-
-def remote_headers(user: User) -> bytes:
-    """The identity, for the API server behind the door. A name that a header field would change is refused."""
-    lines = [f"X-Remote-User: {_safe(user.name)}", *(f"X-Remote-Group: {_safe(g)}" for g in user.groups)]
-    if user.uid:
-        lines.append(f"X-Remote-Uid: {_safe(user.uid)}")
-    for key, values in user.extra.items():
-        lines += [f"X-Remote-Extra-{quote(key, safe='')}: {_safe(v)}" for v in values]
-    return ("\r\n".join(lines) + "\r\n").encode("utf-8")
-
-
-def _safe(text: str) -> str:
-    if text != text.strip() or any(c < " " or c == "\x7f" for c in text):
-        raise BadRequest("a user or group name holds a control character, or spaces around it")
-    return text

@@ -18,12 +18,14 @@ _PLAIN_CONNECTION: Final = frozenset((b"keep-alive", b"close"))
 class Head:
     """The head that is being made: `lines` so far, `length` of the body or -1, and the fields that need a decision."""
 
-    __slots__ = ("chunked", "encoding", "length", "lines", "special")
+    __slots__ = ("chunked", "encoding", "length", "lines", "special", "unknown_coding")
 
     def __init__(self, status: int, reason: bytes) -> None:
         self.lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason or PHRASES.get(status, b""))]
         self.length = -1
         self.chunked = False
+        self.unknown_coding = False
+        """A transfer coding other than chunked: what it means can't be given on."""
         self.encoding = b""
         self.special: h.Fields = []
         """Location, cookies, and an HTML body's type and coding, in the order they came."""
@@ -77,6 +79,7 @@ def read_head(status: int, reason: bytes, fields: h.Fields) -> Head:
         elif code == h.CONTENT_ENCODING:
             encoding = field if encoding is None else (encoding[0], b"%b, %b" % (encoding[1], field[1]))
         elif code == h.TRANSFER_ENCODING:
+            head.unknown_coding = head.chunked or field[1].strip().lower() != b"chunked"
             head.chunked = True
         elif code == h.CONNECTION and field[1].lower() not in _PLAIN_CONNECTION:
             named += h.tokens(field[1])

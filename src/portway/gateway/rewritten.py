@@ -6,11 +6,12 @@ while the client's side is blocked. The relay owns the connections; this owns wh
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from portway.gateway.rewrite import BodyRewriter
 
-FLUSH_FROM = 65536
-"""Rewritten bytes that are written out before more is made."""
+TURN: Final = 16384
+"""Bytes of a document that are rewritten in one turn of the loop, at some 5 MB a second: others wait no longer."""
 
 
 class RewrittenBody:
@@ -30,24 +31,25 @@ class RewrittenBody:
         """No more will come; `then` is called once everything was given on."""
         self._finish = then
 
-    def pump(self, give: Callable[[bytes], None], flush: Callable[[], None], blocked: Callable[[], bool]) -> None:
-        """Gives on pieces until nothing waits or the client's side is blocked. Raises RewriteError."""
-        made = 0
+    def pump(self, give: Callable[[bytes], None], blocked: Callable[[], bool]) -> bool:
+        """Gives on pieces until nothing waits, the client's side is blocked or the turn is used up: True for the last,
+        after which it wants to be called again. Raises RewriteError.
+        """
+        until = self._rewriter.work + TURN
         while not blocked():
             piece = self._next()
             if piece is None:
                 break
             give(piece)
-            made += len(piece)
-            if made >= FLUSH_FROM:
-                flush()
-                made = 0
+            if self._rewriter.work >= until:
+                return True
         else:
-            return
+            return False
         then, self._finish = self._finish, None
         if then is not None:
             give(self._rewriter.close())
             then()
+        return False
 
     def _next(self) -> bytes | None:
         while True:

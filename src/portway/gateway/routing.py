@@ -38,6 +38,8 @@ class Location:
     port: int = 0
     kubelet: bool = False
     """A node's own agent, which the operator may have given an authority of its own."""
+    pods: tuple[str, ...] = ()
+    """The pod behind each of `addresses`, in the target's namespace; () where there are none."""
 
 
 class Router:
@@ -64,6 +66,21 @@ class Router:
             return self._pod(namespace, target)
         return self._node(target)
 
+    def named(self, namespace: str, name: str, port: str) -> TargetId:
+        """The id of a service that a host name names: TLS where the port says https, for a host name can't.
+
+        While the service or the port is not known it is the plain id, whose location then says so.
+        """
+        service = self._view.service(namespace, name)
+        plain = TargetId("", name, port)
+        try:
+            if service is None:
+                return plain
+            found = service_port(service, plain)
+        except StatusError:
+            return plain
+        return TargetId("https" if _says(found, "https") else "", name, found.name)
+
     def _service(self, namespace: str, target: TargetId) -> Location:
         service = self._view.service(namespace, target.name)
         if service is None:
@@ -81,8 +98,9 @@ class Router:
             return Location((), tls, spellings, tuple(watched), service, service.external_name, port.number)
         found, pods = self._ready(namespace, target, port)
         watched += (("pods", namespace, pod) for pod in pods)
-        addresses = tuple(dict.fromkeys((a.address, a.port) for a in found))
-        return Location(addresses, tls, spellings, tuple(watched), service)
+        behind = {(a.address, a.port): a.pod for a in found}
+        pod_names = tuple(behind.values()) if all(behind.values()) else ()
+        return Location(tuple(behind), tls, spellings, tuple(watched), service, pods=pod_names)
 
     def _ready(self, namespace: str, target: TargetId, port: ServicePort) -> tuple[list[Address], set[str]]:
         """The addresses that may serve, and the pods that this depends on: also those that are not yet what the slice
@@ -123,6 +141,7 @@ class Router:
             target.scheme == "https",
             equivalent_ids(target, tuple(ports)),
             (("pods", namespace, target.name),),
+            pods=(target.name,),
         )
 
     def _node(self, target: TargetId) -> Location:

@@ -4,8 +4,10 @@ Workers share a port with SO_REUSEPORT, so that each has a queue of its own and 
 """
 
 import asyncio
+import os
 import socket
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
 
 from portway.gateway.http1 import Downstream
@@ -37,6 +39,39 @@ def bind(address: str, port: int) -> socket.socket:
         ) from error
     sock.setblocking(False)
     return sock
+
+
+def bind_unix(path: str) -> socket.socket:
+    """A unix socket for this user alone (0600); one that nobody listens on any more is replaced. ListenError."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        if Path(path).is_socket() and not _answers(path):
+            Path(path).unlink()
+        sock.bind(path)
+    except OSError as error:
+        sock.close()
+        raise ListenError(f"cannot listen on {path}: {error.strerror or error}; choose another path") from error
+    finally:
+        os.umask(before)
+    sock.setblocking(False)
+    return sock
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+        return True
+
+
+def _name(address: object) -> str:
+    if isinstance(address, tuple):
+        host, port = address[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return str(address)
 
 
 def read_bundle(path: str) -> str:
@@ -127,11 +162,20 @@ class Listeners:
                 backlog=BACKLOG,
             )
             self._servers.append(server)
-        if settings.insecure_port:
-            server = await loop.create_server(
-                lambda: Downstream(door, secure=False), sock=bind("127.0.0.1", settings.insecure_port), backlog=BACKLOG
-            )
+        for sock in self._plain():
+            server = await loop.create_server(lambda: Downstream(door, secure=False), sock=sock, backlog=BACKLOG)
             self._servers.append(server)
+
+    def _plain(self) -> Iterator[socket.socket]:
+        settings = self._settings
+        if settings.insecure_port is not None:
+            yield bind(settings.insecure_address, settings.insecure_port)
+        if settings.unix_socket:
+            yield bind_unix(settings.unix_socket)
+
+    def names(self) -> list[str]:
+        """Where it listens: address:port, or a path."""
+        return [_name(sock.getsockname()) for server in self._servers for sock in server.sockets]
 
     async def drain(self) -> None:
         """Accepts no more, lets what is under way end, and returns when nothing is left or time is up."""

@@ -9,6 +9,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from portway.gateway.filter import FilterRules
+
 T = TypeVar("T")
 
 
@@ -40,6 +42,8 @@ class Limits:
     """
     upstream_idle_timeout: float = 60.0
     """A pooled connection without a request (Go's transport: 90 s; ours is the side that must close first)."""
+    upstream_idle: int = 1024
+    """Pooled connections to one endpoint in one worker; further ones are closed after their answer."""
     requests_per_connection: int = 100000
     """After as many answers a client connection is closed politely, so that clients spread over workers again."""
     connections_per_client: int = 10000
@@ -60,6 +64,8 @@ class Limits:
 class Authentication:
     """Who may come in, and by what."""
 
+    local: str = ""
+    """Whoever reaches the listener is the user of this name, and asked for nothing (`portway proxy`)."""
     anonymous_auth: bool = True
     token_auth_file: str = ""
     basic_auth_file: str = ""
@@ -86,29 +92,66 @@ class Record:
 
 
 @dataclass(frozen=True)
-class GatewaySettings:
-    """One gateway. `api_socket` is the unix socket of the API server that the door watches and passes API requests
-    to.
-    """
+class ClusterSettings:
+    """A cluster behind the door: where its API is, and what of it is believed."""
 
-    api_socket: str
-    bind_address: str = "127.0.0.1"
-    secure_port: int = 6443
-    tls_cert_file: str = ""
-    tls_private_key_file: str = ""
-    insecure_port: int = 0
-    workers: int = 1
+    name: str = ""
+    """How the door's URLs call it; "" for the one that needs no name."""
+    api_socket: str = ""
+    """The unix socket of the embedded API server; without it the cluster is the kubeconfig's."""
+    streams_socket: str = ""
+    """The unix socket of the embedded node agent, where port-forwards go instead of the API server."""
+    kubeconfig: str = ""
+    """As kubectl's flag: "" for $KUBECONFIG, ~/.kube/config, or the service account of the pod that this runs in."""
+    overrides: dict[str, Any] = field(default_factory=dict)
+    """Fields of client.kubeconfig.Overrides: the context and what else a command line said."""
+    identity: str = "own"
+    """Who a request is to a remote API server: `own` (the kubeconfig's user) or `impersonate` (whom the door
+    identified).
+    """
+    authorization_mode: str = "RBAC"
+    """RBAC, Webhook (SubjectAccessReview) or AlwaysAllow (where the API server decides): kube-apiserver's names."""
+    append_server_path: bool = True
+    """Whether the path of the server's URL stands in front of every request's."""
+    via: str = "direct"
+    """How services are reached: direct, tunnel, through, or auto."""
+    namespaces: tuple[str, ...] = ()
+    """The namespaces that are followed; () = all."""
     cluster_cidrs: tuple[str, ...] = ()
     """The cluster's pod ranges: loopback and other special addresses inside them are pods, outside them they are
     refused.
     """
-    html_sandbox: bool = True
-    """Serve a service's HTML in a sandboxed origin when the browser's credential is ambient (basic, certificate)."""
     endpoints_without_pods: bool = False
     """Dial hand-made endpoints that name no pod; upstream never does."""
     external_names: bool = False
     """Proxy to ExternalName services; upstream never does."""
     kubelet_ca_file: str = ""
+    """Authority of the nodes' agents; "" = not verified, as upstream."""
+
+
+@dataclass(frozen=True)
+class GatewaySettings:
+    """One gateway. The first of its clusters is the one that a URL means when it names none."""
+
+    clusters: tuple[ClusterSettings, ...]
+    bind_address: str = "127.0.0.1"
+    secure_port: int = 6443
+    tls_cert_file: str = ""
+    tls_private_key_file: str = ""
+    insecure_port: int | None = None
+    """Plain HTTP; 0 = any free port, None = off."""
+    insecure_address: str = "127.0.0.1"
+    unix_socket: str = ""
+    """Plain HTTP on a unix socket, for this user alone."""
+    workers: int = 1
+    html_sandbox: bool = True
+    """Serve a service's HTML in a sandboxed origin when the browser's credential is ambient (basic, certificate)."""
+    host_bases: tuple[str, ...] = ()
+    """Domains below which each service has a host name of its own: see gateway.hosts."""
+    api_prefix: str = "/"
+    """Below which path the API and the proxy verb are served; nothing else is then."""
+    filter: FilterRules | None = None
+    """What is let through at all; None = everything."""
     limits: Limits = field(default_factory=Limits)
     authentication: Authentication = field(default_factory=Authentication)
     record: Record = field(default_factory=Record)
@@ -121,6 +164,9 @@ class GatewaySettings:
     def from_json(cls, text: str) -> "GatewaySettings":
         """What to_json wrote; unknown keys are a TypeError."""
         value = json.loads(text)
+        value["clusters"] = [_from_dict(ClusterSettings, cluster) for cluster in value["clusters"]]
+        if value.get("filter") is not None:
+            value["filter"] = _from_dict(FilterRules, value["filter"])
         for name, kind in (("limits", Limits), ("authentication", Authentication), ("record", Record)):
             value[name] = _from_dict(kind, value.get(name, {}))
         return _from_dict(cls, value)

@@ -14,21 +14,20 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
 
 import uvloop
 
-from portway.client.api import ApiClient, ClusterConfig
-from portway.client.view import ClusterView
+from portway.gateway.assembly import Followed
 from portway.gateway.authentication import Authenticators, ConfigurationError
-from portway.gateway.authorization import RBACAuthorizer
+from portway.gateway.cluster import Cluster
+from portway.gateway.filter import Filter
 from portway.gateway.health import Health
-from portway.gateway.locations import Locations
-from portway.gateway.pipeline import Door
+from portway.gateway.hosts import Hosts
+from portway.gateway.pipeline import Door, LocalAnswers
 from portway.gateway.record import Recorder
-from portway.gateway.routing import Router
-from portway.gateway.server import ListenError, Listeners, read_bundle
+from portway.gateway.server import ListenError, Listeners
 from portway.gateway.settings import GatewaySettings
-from portway.gateway.upstream.addresses import AddressPolicy
 
 EX_CONFIG = 78
 FLUSH = 0.01
@@ -39,50 +38,48 @@ CERTIFICATE_CHECK = 10
 PR_SET_PDEATHSIG = 1
 
 
+Answers = Callable[[Cluster, Recorder], LocalAnswers]
+
+
 class Worker:
     """The parts of one worker, put together."""
 
-    def __init__(self, settings: GatewaySettings, index: int) -> None:
+    def __init__(self, settings: GatewaySettings, index: int, answers: Answers | None = None) -> None:
+        """`answers` makes what the door answers itself, of the cluster and the recorder; health checks by default."""
         self._settings = settings
-        self._client = ApiClient(
-            ClusterConfig(
-                server="http://portway",
-                unix_socket=settings.api_socket,
-                headers=(("X-Remote-User", "system:portway:gateway"), ("X-Remote-Group", "system:masters")),
-            )
-        )
-        self._view = ClusterView()
-        policy = AddressPolicy(settings.cluster_cidrs)
-        router = Router(
-            self._view,
-            policy,
-            endpoints_without_pods=settings.endpoints_without_pods,
-            external_names=settings.external_names,
-        )
-        kubelet_ca = read_bundle(settings.kubelet_ca_file)
-        locations = Locations(self._view, self._client, router, policy, kubelet_ca)
-        self._authenticators = Authenticators(settings.authentication, self._view)
+        (followed,) = self._followed = [Followed(cluster) for cluster in settings.clusters]
+        cluster = followed.cluster
+        self._authenticators = Authenticators(settings.authentication, cluster.view)
         self._recorder = Recorder(settings.record, index)
-        authorizer = RBACAuthorizer(self._view.rbac)
-        health = Health(self._view, self._recorder)
-        door = Door(settings, self._view, self._authenticators, authorizer, locations, self._recorder, health)
-        self._door = door
+        door = self._door = Door(
+            settings,
+            cluster,
+            self._authenticators,
+            self._recorder,
+            (answers or _health)(cluster, self._recorder),
+            hosts=Hosts(settings.host_bases) if settings.host_bases else None,
+            filter=Filter(settings.filter) if settings.filter is not None else None,
+        )
         self._recorder.metrics.gauge("portway_connections", lambda: len(door.crowd.connections))
         self._listeners = Listeners(door, settings)
         self._stop = asyncio.Event()
 
-    async def run(self) -> None:
-        """Serves until stopped."""
+    async def run(self, ready: Callable[[Listeners], None] | None = None) -> None:
+        """Serves until stopped. `ready` is called once it listens."""
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self._stopped)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
-        await self._view.start(self._client, retry_cap=2.0)
+        for followed in self._followed:
+            await followed.start()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._flush(), name="flush"), group.create_task(self._sweep(), name="sweep")]
-            await self._first_sync()
+            if not self._settings.authentication.local:
+                await self._first_sync()
             if not self._stop.is_set():
                 await self._listeners.open()
+                if ready is not None:
+                    ready(self._listeners)
                 gc.collect()
                 gc.freeze()
                 await self._stop.wait()
@@ -91,12 +88,12 @@ class Worker:
                 task.cancel()
         self._recorder.close()
         self._authenticators.close()
-        await self._view.stop()
-        await self._client.close()
+        for followed in self._followed:
+            await followed.stop()
 
     async def _first_sync(self) -> None:
         """Nothing is served from half a view; but a stop while waiting for the first one is obeyed."""
-        synced = asyncio.ensure_future(self._view.wait_synced())
+        synced = asyncio.ensure_future(self._door.cluster.view.wait_synced())
         stopped = asyncio.ensure_future(self._stop.wait())
         await asyncio.wait((synced, stopped), return_when=asyncio.FIRST_COMPLETED)
         for task in (synced, stopped):
@@ -135,6 +132,10 @@ class Worker:
                 self._reload()
 
 
+def _health(cluster: Cluster, recorder: Recorder) -> LocalAnswers:
+    return Health(cluster.view, recorder)
+
+
 async def _main(settings: GatewaySettings, index: int) -> int:
     code = 0
     try:
@@ -145,12 +146,17 @@ async def _main(settings: GatewaySettings, index: int) -> int:
     return code
 
 
-def main() -> None:
-    """The process."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def prepare_process() -> None:
+    """As many files as allowed, and a collector that does not look for garbage where there is next to none."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     gc.set_threshold(20000, 20, 20)
+
+
+def main() -> None:
+    """The process."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    prepare_process()
     settings = GatewaySettings.from_json(sys.stdin.read())
     sys.exit(uvloop.run(_main(settings, int(sys.argv[1]))))
 

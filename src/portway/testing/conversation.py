@@ -20,20 +20,16 @@ import uvloop
 
 from portway.client.api import ApiClient
 from portway.client.view import ClusterView
+from portway.gateway.assembly import Followed
 from portway.gateway.authentication import Authenticators
-from portway.gateway.authorization import RBACAuthorizer
 from portway.gateway.health import Health
 from portway.gateway.http1 import Downstream
-from portway.gateway.locations import Locations
 from portway.gateway.pipeline import Door
 from portway.gateway.record import Recorder
-from portway.gateway.routing import Router
-from portway.gateway.server import read_bundle
-from portway.gateway.settings import Authentication, GatewaySettings, Limits, Record
-from portway.gateway.upstream.addresses import AddressPolicy
+from portway.gateway.settings import Authentication, ClusterSettings, GatewaySettings, Limits, Record
 from portway.kube.errors import not_found
 
-TIMEOUT = 5.0
+TIMEOUT = 20.0
 TOKENS = """admin-token,admin,u1,system:masters
 reader-token,reader,u2
 named-token,carol,u3,named
@@ -222,7 +218,7 @@ class RunningDoor:
 
     def __init__(self, settings: GatewaySettings) -> None:
         self.settings = settings
-        self.view = ClusterView()
+        self.view: ClusterView
         self.objects: dict[str, dict[str, Any]] = {}
         """What the door gets when it asks the API for a path; everything else is not found."""
         self.port = 0
@@ -261,16 +257,12 @@ class RunningDoor:
         self.loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         settings = self.settings
-        policy = AddressPolicy(settings.cluster_cidrs)
-        router = Router(self.view, policy, endpoints_without_pods=settings.endpoints_without_pods)
-        locations = Locations(
-            self.view, cast("ApiClient", _Objects(self.objects)), router, policy, read_bundle(settings.kubelet_ca_file)
-        )
+        followed = Followed(settings.clusters[0], cast("ApiClient", _Objects(self.objects)))
+        self.view = followed.cluster.view
         recorder = Recorder(settings.record, 0)
         authenticators = Authenticators(settings.authentication, self.view)
         health = Health(self.view, recorder)
-        authorizer = RBACAuthorizer(self.view.rbac)
-        self.door = Door(settings, self.view, authenticators, authorizer, locations, recorder, health)
+        self.door = Door(settings, followed.cluster, authenticators, recorder, health)
         server = await self.loop.create_server(lambda: Downstream(self.door, secure=False), "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
@@ -333,7 +325,7 @@ class RunningDoor:
 
     def api(self) -> Backend:
         """The API server that the door passes requests on to."""
-        backend = Backend(self.settings.api_socket)
+        backend = Backend(self.settings.clusters[0].api_socket)
         self._stack.callback(backend.shutdown)
         return backend
 
@@ -436,9 +428,11 @@ def running(tmp_path: Path, limits: Limits | None = None, basic: str = "", **cha
     if basic:
         (tmp_path / "htpasswd").write_text(basic)
         authentication = dataclasses.replace(authentication, basic_auth_file=str(tmp_path / "htpasswd"))
+    cluster = ClusterSettings(api_socket=str(tmp_path / "api.sock"), cluster_cidrs=("127.64.0.0/10",))
+    of_cluster = {field.name for field in dataclasses.fields(ClusterSettings)} & changes.keys()
+    cluster = dataclasses.replace(cluster, **{name: changes.pop(name) for name in of_cluster})
     settings = GatewaySettings(
-        api_socket=str(tmp_path / "api.sock"),
-        cluster_cidrs=("127.64.0.0/10",),
+        clusters=(cluster,),
         limits=limits or Limits(),
         authentication=authentication,
         record=Record(audit_log_path=str(tmp_path / "audit.log")),

@@ -7,9 +7,10 @@ from portway.gateway.authentication.authenticators import Authenticators
 from portway.gateway.authentication.certificate import certificate_identity
 from portway.gateway.authentication.errors import ConfigurationError
 from portway.gateway.authentication.headers import websocket_token
-from portway.gateway.authentication.identity import Identity, user_json
+from portway.gateway.authentication.identity import LOCAL, Identity, user_json
 
 __all__ = [
+    "LOCAL",
     "Authenticators",
     "ConfigurationError",
     "Identity",

@@ -16,13 +16,13 @@ from portway.gateway.authentication.headers import (
     scheme_and_rest,
     websocket_token,
 )
-from portway.gateway.authentication.identity import Identity
+from portway.gateway.authentication.identity import LOCAL, Identity
 from portway.gateway.authentication.passwords import Passwords
 from portway.gateway.authentication.serviceaccounts import Accounts, ServiceAccounts
 from portway.gateway.authentication.statictokens import StaticTokens
 from portway.gateway.settings import Authentication
 from portway.kube.errors import Unauthorized
-from portway.kube.identity import ANONYMOUS_USER
+from portway.kube.identity import ANONYMOUS_USER, User
 from portway.kube.serviceaccount import Verifier
 
 CACHED = 4096
@@ -43,6 +43,7 @@ class Authenticators:
         # tells nothing about them.
         self._recent: RecentCache[bytes, Identity] = RecentCache(CACHED)
         self._anonymous, self._warned = _anonymous(settings.anonymous_auth)
+        self._local = Identity(User(settings.local), LOCAL, ambient=True) if settings.local else None
 
     def identify(
         self, authorization: bytes | None, certificate: Identity | None = None, protocols: bytes | None = None
@@ -57,6 +58,8 @@ class Authenticators:
         Unauthorized, raised or in the Future, for a credential that is wrong, and for none where anonymous is off.
         TooManyRequests when a flood of unknown credentials must be verified the slow way.
         """
+        if self._local is not None:
+            return self._local
         if authorization is not None and certificate is None:
             identity = self._recent.young.get(authorization)
             if identity is not None and identity.valid and identity.expires > time():

@@ -13,6 +13,9 @@ import orjson
 
 from portway.kube.identity import User, user_info
 
+LOCAL = "local"
+"""The method of whoever can reach a door that asks nobody who they are: it listens for one person."""
+
 
 class Identity:
     """A verified caller. Compared and hashed by identity: it is the key of several per-credential caches.

@@ -10,15 +10,19 @@ from urllib.parse import unquote_plus
 
 MARK = "REDACTED"
 
-TELLING = ("token", "passw", "pwd", "secret", "signature", "credential", "apikey", "jwt", "session", "assertion")
-"""A parameter whose name contains one of these (`-`, `_` and `.` aside) carries a secret."""
+TELLING = ("token", "passw", "pwd", "secret", "signature", "credential", "jwt", "session", "assertion", "passcode")
+"""A parameter whose name contains one of these (`-`, `_` and `.` aside) carries a secret, and so does every ...key."""
 
-EXACTLY = frozenset(("auth", "authorization", "bearer", "code", "key", "pass", "sid", "sig", "ticket"))
+EXACTLY = frozenset(("auth", "authorization", "bearer", "code", "otp", "pass", "pin", "sas", "sid", "sig", "ticket"))
 """Names too short to look for inside others."""
+
+DECODED = 3
+"""Times that a name or a nested URL is decoded: applications hand URLs on inside URLs."""
 
 _SEPARATORS = re.compile(r"([?&;#])")
 _USERINFO = re.compile(r"^([a-z][a-z0-9+.-]*:)?//[^/?#]*@", re.IGNORECASE)
 _NESTED = re.compile(r"[?&;#]([^?&;#=]+)=")
+_NESTED_USERINFO = re.compile(r"//[^/?#]*@")
 
 
 def redacted(uri: bytes) -> str:
@@ -36,16 +40,28 @@ def _piece(piece: str) -> str:
     name, equals, value = piece.partition("=")
     if not value:  # the separators themselves are pieces, too
         return piece
-    if secret_name(name) or (("%" in value) and any(map(secret_name, _NESTED.findall(unquote_plus(value))))):
+    if secret_name(name) or ("%" in value and _hides_one(value)) or _NESTED_USERINFO.search(value):
         return f"{name}{equals}{MARK}"
     return piece
+
+
+def _hides_one(value: str) -> bool:
+    """Whether a value is a URL, itself encoded, that carries a secret."""
+    for _ in range(DECODED):
+        value = unquote_plus(value)
+        if _NESTED_USERINFO.search(value) or any(map(secret_name, _NESTED.findall(value))):
+            return True
+    return False
 
 
 @lru_cache(maxsize=1024)
 def secret_name(name: str) -> bool:
     """Whether a parameter of this name (still percent-encoded) is likely to carry a secret."""
-    plain = unquote_plus(name).lower()
+    plain = name
+    for _ in range(DECODED if "%" in name else 1):
+        plain = unquote_plus(plain)
+    plain = plain.lower()
     if plain in EXACTLY:
         return True
     plain = plain.replace("-", "").replace("_", "").replace(".", "")
-    return any(word in plain for word in TELLING)
+    return plain.endswith("key") or any(word in plain for word in TELLING)

@@ -10,6 +10,6 @@ encoding.py puts html.py between a decoder and an encoder of codings.py.
 from portway.gateway.rewrite.encoding import BodyRewriter, body_rewriter, is_html
 from portway.gateway.rewrite.errors import RewriteError
 from portway.gateway.rewrite.html import HtmlRewriter
-from portway.gateway.rewrite.links import Links
+from portway.gateway.rewrite.links import Links, MovedLinks
 
-__all__ = ["BodyRewriter", "HtmlRewriter", "Links", "RewriteError", "body_rewriter", "is_html"]
+__all__ = ["BodyRewriter", "HtmlRewriter", "Links", "MovedLinks", "RewriteError", "body_rewriter", "is_html"]

@@ -11,6 +11,10 @@ from portway.gateway.rewrite.codings import Decoder, Encoder, PlainEncoder, deco
 from portway.gateway.rewrite.html import HtmlRewriter
 from portway.gateway.rewrite.links import Links
 
+STEP: Final = 16384
+"""Bytes of a document that are looked at in one go."""
+OVERHEAD: Final = 256
+"""What taking up a piece costs, in bytes of work."""
 _PLAIN: Final = (b"", b"identity")
 
 
@@ -36,13 +40,15 @@ def body_rewriter(links: Links, content_encoding: bytes, client_accepts: bytes |
 class BodyRewriter:
     """One body. `content_encoding` is what comes out of it (b"": none), fit for the header of that name."""
 
-    __slots__ = ("_encoder", "_html", "_source", "content_encoding")
+    __slots__ = ("_encoder", "_html", "_source", "content_encoding", "work")
 
     def __init__(self, links: Links, source: Decoder, content_encoding: bytes) -> None:
         self._html = HtmlRewriter(links)
         self._source = source
         self._encoder: Encoder | None = None
         self.content_encoding = content_encoding
+        self.work = 0
+        """Bytes of document that were looked at so far, and a little for each time that there were none."""
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
         """What `data` adds to the body, lazily, a bounded piece at a time, so that the caller may pause between two.
@@ -51,10 +57,13 @@ class BodyRewriter:
         What `data` holds can be decoded by the receiver once all is sent: nothing waits for more. Raises RewriteError.
         """
         written = False
-        for plain in self._source.pieces(data):
-            html = self._html.feed(plain)
-            written = written or bool(html)
-            yield self._encoded(html)
+        for decoded in self._source.pieces(data):
+            for start in range(0, len(decoded) or 1, STEP):
+                plain = decoded[start : start + STEP]
+                self.work += len(plain) + OVERHEAD
+                html = self._html.feed(plain)
+                written = written or bool(html)
+                yield self._encoded(html)
         if written and self._encoder:
             yield self._encoder.flush()
 

@@ -88,6 +88,11 @@ class Links:
             path = self._prefix + path
         return url._replace(path=path) if own else urls.Url(None, None, path, url.tail)
 
+    @property
+    def idle(self) -> bool:
+        """Whether the backend's documents need nothing: it stands at the root of a host name of its own."""
+        return not self._prefix
+
     def _names_door(self, authority: str) -> bool:
         return self._host_of(authority) == self._host != ""
 
@@ -97,3 +102,39 @@ class Links:
 
     def _is_under(self, path: str) -> bool:
         return path == self._prefix or path.startswith(self._prefix + "/")
+
+
+class MovedLinks(Links):
+    """Links that somebody nearer to the backend has put behind a prefix already, for a client that uses another one.
+
+    `there` is the prefix at the server of that name (`server`, its authority), `prefix` ours, "" at the root of a host
+    name. Same values otherwise as in Links.
+    """
+
+    __slots__ = ("_there", "_there_bytes")
+
+    def __init__(self, there: str, server: str, prefix: str, host: str) -> None:
+        super().__init__(prefix, server, host)
+        self._there = urls.encode_path(there.rstrip("/"))
+        self._there_bytes = self._there.encode()
+
+    @property
+    def idle(self) -> bool:
+        return self._there == self._prefix
+
+    def attribute(self, raw: bytes, quote: bytes) -> bytes | None:
+        if quote and (simple := _SIMPLE.fullmatch(raw)):
+            if not cookies.is_under(simple[1], self._there_bytes):
+                return None
+            return quote + self._prefix_bytes + (raw[len(self._there_bytes) :] or b"/") + quote
+        return super().attribute(raw, quote)
+
+    def _moved(self, url: urls.Url) -> urls.Url | None:
+        if url.scheme is not None and url.scheme.lower() not in _WEB:
+            return None
+        if url.authority is not None and self._host_of(url.authority) not in (self._host, self._backend):
+            return None
+        path = urls.resolve_dots(url.path) if url.path.startswith("/") else url.path
+        if path != self._there and not path.startswith(self._there + "/"):
+            return None
+        return urls.Url(None, None, self._prefix + (path[len(self._there) :] or "/"), url.tail)

@@ -96,6 +96,7 @@ class Upstream(asyncio.Protocol):
 
     __slots__ = (
         "_fresh",
+        "_length",
         "_parser",
         "_quiet",
         "_raw",
@@ -109,6 +110,7 @@ class Upstream(asyncio.Protocol):
         "head_only",
         "heading",
         "keep_alive",
+        "paused",
         "plain_head",
         "reason",
         "served",
@@ -125,6 +127,7 @@ class Upstream(asyncio.Protocol):
         self.since = 0.0
         self.closed = False
         self.tunnel = False
+        self.paused = False
         self._raw = False
         self._reset()
         self._parser = httptools.HttpResponseParser(self)
@@ -142,6 +145,8 @@ class Upstream(asyncio.Protocol):
         """Set by the exchange: what the head became, when nothing but its bytes decided that."""
         self._fresh = True
         self._quiet = 0
+        self._length = 0
+        """Of a body of known length."""
         self._raw_left = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -205,8 +210,11 @@ class Upstream(asyncio.Protocol):
             self._raw = self._raw_left > RAW_FROM
 
     def _remember(self, data: bytes) -> None:
+        """Keeps the head of an answer that was all of `data`: what stands before its first empty line, provided that
+        just the body's length is left behind it. Otherwise that was an interim answer's, or nobody's.
+        """
         raw = data[: data.find(b"\r\n\r\n") + 4]
-        if self.plain_head is not None and len(raw) <= MEMO_LIMIT:
+        if self.plain_head is not None and len(raw) <= MEMO_LIMIT and len(data) - len(raw) == self._length:
             self.endpoint.memo = Memo(raw, len(data) - len(raw), self._parser.get_status_code(), self.plain_head)
 
     def _receive_raw(self, exchange: Exchange, data: bytes) -> None:
@@ -265,7 +273,7 @@ class Upstream(asyncio.Protocol):
             return
         self.heading = False
         self.keep_alive = parser.should_keep_alive()
-        self._raw_left = exchange.response_started(self, status, self.reason, fields)
+        self._length = self._raw_left = exchange.response_started(self, status, self.reason, fields)
         if self.head_only:
             self.ended = True
 
@@ -321,6 +329,18 @@ class Upstream(asyncio.Protocol):
         """They drained (asyncio)."""
         if self.exchange is not None:
             self.exchange.resume_upload()
+
+    def pause(self) -> None:
+        """Reads no more for now."""
+        if not (self.paused or self.closed):
+            self.paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Reads again."""
+        if self.paused and not self.closed:
+            self.paused = False
+            self.transport.resume_reading()
 
     def close(self) -> None:
         """Ends the connection, after what was written."""

@@ -7,7 +7,7 @@ one serves is `pick`: the ready one with the fewest requests under way, rested o
 import asyncio
 import ssl
 import weakref
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from random import randrange
 from typing import TYPE_CHECKING
 
@@ -20,13 +20,18 @@ SAMPLED = 8
 """With more endpoints than this, the least busy of two random ones is as good (Mitzenmacher) and costs nothing."""
 
 
+Dialler = Callable[[Callable[[], "Upstream"]], Awaitable["Upstream"]]
+"""Opens a connection for a protocol factory. Raises OSError."""
+
+
 class Endpoint:
-    """A place to dial: `address:port`, or a unix socket path with port 0."""
+    """A place to dial: `address:port`, or a unix socket path with port 0; `dialler` knows another way there."""
 
     __slots__ = (
         "__weakref__",
         "active",
         "address",
+        "dialler",
         "failures",
         "idle",
         "label",
@@ -37,11 +42,19 @@ class Endpoint:
         "tls",
     )
 
-    def __init__(self, address: str, port: int, tls: ssl.SSLContext | None = None, server_name: str = "") -> None:
+    def __init__(
+        self,
+        address: str,
+        port: int,
+        tls: ssl.SSLContext | None = None,
+        server_name: str = "",
+        dialler: "Dialler | None" = None,
+    ) -> None:
         self.address = address
         self.port = port
         self.tls = tls
         self.server_name = server_name
+        self.dialler = dialler
         self.label = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
         self.active = 0
         self.idle: list[Upstream] = []
@@ -66,6 +79,8 @@ class Endpoint:
             raise OSError(f'the server name "{self.server_name}" cannot be used: {error}') from error
 
     async def _dial(self, factory: Callable[[], "Upstream"]) -> "Upstream":
+        if self.dialler is not None:
+            return await self.dialler(factory)
         loop = asyncio.get_running_loop()
         if not self.port:
             _, made = await loop.create_unix_connection(factory, self.address)

@@ -1,0 +1,70 @@
+"""What a door to an existing cluster answers itself: the catalogue, static files; everything else is the API's."""
+
+from collections.abc import Sequence
+from urllib.parse import parse_qs
+
+import orjson
+
+from portway.client.records import Service, ServicePort
+from portway.client.view import ClusterView
+from portway.gateway import answers
+from portway.gateway.hosts import Hosts, Site
+from portway.gateway.pipeline import LocalAnswers
+from portway.kube.proxyurl import TargetId, join_id
+from portway.portal import catalogue
+
+Answer = tuple[int, bytes, bytes]
+CATALOGUE = "/portway/services"
+
+
+class FirstOf:
+    """Asks one after the other."""
+
+    def __init__(self, parts: Sequence[LocalAnswers]) -> None:
+        self._parts = parts
+
+    def answer(self, path: str, query: str, *, page: bool, host: str) -> Answer | None:
+        for part in self._parts:
+            found = part.answer(path, query, page=page, host=host)
+            if found is not None:
+                return found
+        return None
+
+
+class Catalogue:
+    """/portway/services for programs (?namespace=NAME), / and /portway/ for people. `scheme`: http or https."""
+
+    def __init__(self, view: ClusterView, hosts: Hosts, cluster: str, scheme: str) -> None:
+        self._view = view
+        self._hosts = hosts
+        self._cluster = cluster
+        self._scheme = scheme
+
+    def answer(self, path: str, query: str, *, page: bool, host: str) -> Answer | None:
+        if path == CATALOGUE:
+            namespace = parse_qs(query).get("namespace", [""])[0]
+            body = orjson.dumps({"services": self._entries(host, namespace)}, option=orjson.OPT_APPEND_NEWLINE)
+            return 200, answers.head(200, b"application/json", len(body)), body
+        if page and path in ("/", "/portway", "/portway/"):
+            return self._page(catalogue.page(self._entries(host, ""), self._cluster).encode())
+        return None
+
+    def _page(self, body: bytes) -> Answer:
+        policy = b"Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'\r\n"
+        return 200, answers.head(200, b"text/html; charset=utf-8", len(body), policy), body
+
+    def _entries(self, host: str, namespace: str) -> list[catalogue.Entry]:
+        port = host.rpartition(":")[2]
+        suffix = f":{port}" if port.isdigit() else ""
+
+        def link(service: Service, at: ServicePort) -> str:
+            alone = len(service.ports) == 1
+            name = self._hosts.host(
+                Site("", service.namespace, service.name, "" if alone else at.name or str(at.number))
+            )
+            if name is not None:
+                return f"{self._scheme}://{name}{suffix}/"
+            spelled = join_id(TargetId("", service.name, at.name))
+            return f"{self._scheme}://{host}/api/v1/namespaces/{service.namespace}/services/{spelled}/proxy/"
+
+        return catalogue.entries(self._view, link, namespace)

@@ -1,0 +1,89 @@
+"""From settings to the clusters behind a door: clients, views, routers, authorisers, put together for one worker."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from portway.client.api import ApiClient, ClusterConfig
+from portway.client.kubeconfig import Overrides, load
+from portway.client.portforward.forwarder import PortForwarder
+from portway.client.view import ClusterView
+from portway.gateway.authorization import AlwaysAllow, Authorizer, RBACAuthorizer
+from portway.gateway.cluster import Api, Cluster
+from portway.gateway.locations import Locations
+from portway.gateway.paths import AUTO, Paths
+from portway.gateway.routing import Router
+from portway.gateway.server import read_bundle
+from portway.gateway.settings import ClusterSettings
+from portway.gateway.upstream.addresses import AddressPolicy
+from portway.gateway.upstream.api import EmbeddedApi, ImpersonatingApi, OwnApi
+from portway.gateway.upstream.endpoint import Endpoints
+from portway.gateway.upstream.reach import DIRECT, Direct, Reach, Through, Tunnel
+
+REMOTE: Mapping[str, Callable[[ClusterConfig], Api]] = {"own": OwnApi, "impersonate": ImpersonatingApi}
+"""What `ClusterSettings.identity` means."""
+DOOR = "system:portway:gateway"
+"""Who the door itself is to the embedded API."""
+
+
+class Followed:
+    """A cluster and what keeps its view up to date."""
+
+    def __init__(self, settings: ClusterSettings, client: ApiClient | None = None) -> None:
+        """ListenError for a kubelet authority that can't be used, KubeconfigError for a cluster that can't be found.
+
+        `client`: another one than the settings say.
+        """
+        embedded = bool(settings.api_socket)
+        config = ClusterConfig.local(settings.api_socket, DOOR) if embedded else _config(settings)
+        self.client = client or ApiClient(config)
+        self._retry_cap = 2.0 if embedded else 30.0
+        view = ClusterView()
+        policy = AddressPolicy(settings.cluster_cidrs)
+        endpoints = Endpoints()
+        self._forwarder = PortForwarder(config)
+        ways = Direct(endpoints, policy), Tunnel(endpoints, self._forwarder), Through()
+        router = Router(
+            view,
+            policy if settings.via == DIRECT else AddressPolicy.lenient(),
+            endpoints_without_pods=settings.endpoints_without_pods,
+            external_names=settings.external_names,
+        )
+        locations = Locations(
+            view, self.client, router, policy, _reach(settings.via, ways), read_bundle(settings.kubelet_ca_file)
+        )
+        api = EmbeddedApi(endpoints.get(settings.api_socket, 0)) if embedded else REMOTE[settings.identity](config)
+        if not settings.append_server_path:
+            api.prefix = b""
+        streams = (endpoints.get(settings.streams_socket, 0),) if settings.streams_socket else ()
+        authorizer = _authorizer(settings, view)
+        self.cluster = Cluster(settings.name, view, locations, authorizer, api, endpoints, streams)
+        self.paths = Paths(view, locations, policy, ways, self._forwarder) if settings.via == AUTO else None
+        self._looking: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begins to follow the cluster."""
+        await self.cluster.view.start(self.client, retry_cap=self._retry_cap)
+        if self.paths is not None:
+            self._looking = asyncio.create_task(self.paths.run(), name="paths")
+
+    async def stop(self) -> None:
+        """Follows it no more."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+        await self.cluster.view.stop()
+        await self._forwarder.close()
+        await self.client.close()
+
+
+def _reach(via: str, ways: tuple[Direct, Tunnel, Through]) -> Reach:
+    """The way of that name; while none is chosen, the one that always leads there."""
+    return next((way for way in ways if way.name == via), ways[-1])
+
+
+def _config(settings: ClusterSettings) -> ClusterConfig:
+    return load(settings.kubeconfig).resolve(Overrides(**settings.overrides))
+
+
+def _authorizer(settings: ClusterSettings, view: ClusterView) -> Authorizer:
+    return AlwaysAllow() if settings.authorization_mode == "AlwaysAllow" else RBACAuthorizer(view.rbac)

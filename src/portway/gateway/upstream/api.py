@@ -1,0 +1,142 @@
+"""How a cluster's API server is spoken to: the implementations of `cluster.Api`."""
+
+import ssl
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
+
+from portway.client.cluster import ClusterConfig
+from portway.client.credentials import Credential, CredentialError
+from portway.client.dial import dial
+from portway.gateway import headers as h
+from portway.gateway.upstream.endpoint import Endpoint
+from portway.kube.errors import BadRequest, ServiceUnavailable, Unauthorized
+from portway.kube.identity import User
+
+if TYPE_CHECKING:
+    from portway.gateway.relay import Exchange
+    from portway.gateway.upstream.connection import Upstream
+
+
+class EmbeddedApi:
+    """The embedded API server on its socket, which believes who the door says it is."""
+
+    prefix = b""
+    authority = ""
+    judges = False
+    waits_for: Awaitable[object] | None = None
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoints = (endpoint,)
+
+    def fields(self, exchange: "Exchange") -> bytes:
+        identity = exchange.acting or exchange.identity
+        return identity_fields("X-Remote", identity.user if identity is not None else User(""))
+
+    def refused(self) -> None:
+        """Nothing was shown that could be refused."""
+
+
+class RemoteApi:
+    """A cluster's API server, with a kubeconfig's credential; whose request it is says a subclass."""
+
+    judges = False
+
+    def __init__(self, config: ClusterConfig) -> None:
+        parts = urlsplit(config.server)
+        self.prefix = parts.path.rstrip("/").encode()
+        self.authority = parts.netloc.rpartition("@")[2]
+        self._config = config
+        self._shown: Credential | None = None
+        self._lines = b""
+        self._endpoint = self._to(None)
+
+    @property
+    def waits_for(self) -> Awaitable[object] | None:
+        return self._obtain() if self._config.credentials.cached() is None else None
+
+    async def _obtain(self) -> None:
+        try:
+            await self._config.credentials.current()
+        except CredentialError as error:
+            raise ServiceUnavailable(f"there is no credential for {self._config.server}: {error}") from error
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        self._show()
+        return (self._endpoint,)
+
+    def own_fields(self) -> bytes:
+        """The header lines of the kubeconfig's own user."""
+        self._show()
+        return self._lines
+
+    def refused(self) -> None:
+        if self._shown is not None:
+            self._config.credentials.refused(self._shown)
+
+    def _show(self) -> None:
+        """Takes up a credential that is another one than the last: its header lines, and connections of its own."""
+        credential = self._config.credentials.cached()
+        if credential is None:
+            raise ServiceUnavailable(f"the credential for {self._config.server} has just run out", retry_after=1)
+        if credential is self._shown:
+            return
+        if self._shown is None or credential.tls is not self._shown.tls:
+            self._endpoint = self._to(credential.tls)
+        self._shown = credential
+        self._lines = field_lines((*credential.headers, *self._config.headers))
+
+    def _to(self, tls: ssl.SSLContext | None) -> Endpoint:
+        host, port = self._config.address
+
+        async def dialler(factory: Callable[[], "Upstream"]) -> "Upstream":
+            return (await dial(self._config, factory, tls))[1]
+
+        return Endpoint(host, port, dialler=dialler)
+
+
+class OwnApi(RemoteApi):
+    """Every request is the kubeconfig's user's, unless it brings an Authorization of its own: as in kubectl proxy."""
+
+    judges = True
+
+    def fields(self, exchange: "Exchange") -> bytes:
+        authorization = exchange.special.get(h.AUTHORIZATION)
+        asked = b"".join(b"%b: %b\r\n" % f for f in exchange.fields if h.REQUEST[f[0]] == h.IMPERSONATE)
+        if authorization is not None:
+            return b"Authorization: %b\r\n" % authorization + asked
+        return self.own_fields() + asked
+
+
+class ImpersonatingApi(RemoteApi):
+    """Every request is of whom the door identified: the door's own credential, and Impersonate-*."""
+
+    def fields(self, exchange: "Exchange") -> bytes:
+        identity = exchange.acting or exchange.identity
+        if identity is None:
+            raise Unauthorized
+        return self.own_fields() + identity_fields("Impersonate", identity.user)
+
+
+def field_lines(fields: Iterable[tuple[str, str]]) -> bytes:
+    """Header fields as they are sent."""
+    return "".join(f"{name}: {value}\r\n" for name, value in fields).encode("utf-8")
+
+
+def identity_fields(family: str, user: User) -> bytes:
+    """A user in the header fields of one family: X-Remote-* or Impersonate-*. All of it, so that nothing is left to the
+    server's guess. Raises BadRequest for a name that a header field would change.
+    """
+    lines = [(f"{family}-User", _safe(user.name)), *((f"{family}-Group", _safe(g)) for g in user.groups)]
+    if user.uid:
+        lines.append((f"{family}-Uid", _safe(user.uid)))
+    for key, values in user.extra.items():
+        lines += [(f"{family}-Extra-{quote(key, safe='')}", _safe(v)) for v in values]
+    return field_lines(lines)
+
+
+def _safe(text: str) -> str:
+    if text != text.strip() or any(c < " " or c == "\x7f" for c in text):
+        raise BadRequest("a user or group name holds a control character, or spaces around it")
+    return text
