@@ -97,6 +97,7 @@ A, B = event("ADDED", named("a", 2)), event("ADDED", named("b", 3))
         [text(200, '{"items": [], "metadata": []}')],
         [failure(401, "Unauthorized"), failure(401, "Unauthorized")],
         [failure(403, "Forbidden"), failure(403, "Forbidden")],
+        [failure(404, "NotFound"), text(404, "404 page not found")],
         [listing(named("x"), version=1, after="c"), cut()],
         [listing(named("x"), version=1, after="c"), failure(410, "Expired")],
     ],

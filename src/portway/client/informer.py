@@ -60,7 +60,9 @@ class Informer:
         self.connected = False
         """Whether the last attempt to reach the API succeeded; False while `forbidden`."""
         self.forbidden = False
-        """Whether the API last said that the collection may not be read (403). It is asked again every minute."""
+        """Whether the API last said that the collection may not be read (403) or isn't served (404). It is asked again,
+        in the end every minute.
+        """
         self.settled = asyncio.Event()
         """Set once the first list has been told, or has been forbidden: there is nothing more to wait for."""
         self.last_contact = 0.0
@@ -145,7 +147,7 @@ class Informer:
 
     def _failed(self, error: StatusError) -> None:
         """The API's own error, but for 410."""
-        self.forbidden = error.code == 403
+        self.forbidden = error.code in (403, 404)
         if self.forbidden:
             self.last_contact = time.time()
             self.settled.set()

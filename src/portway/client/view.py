@@ -79,9 +79,10 @@ class ClusterView(ClusterState):
 
     @property
     def forbidden(self) -> tuple[Collection, ...]:
-        """What may not be read (403), as (plural, namespace or "" for all), sorted. It may become allowed later.
+        """What may not be read (403) or isn't served (404), as (plural, namespace or "" for all), sorted.
 
-        What was known of it stays, unfollowed: whoever decides by roles and bindings must look here.
+        It may become allowed later. What was known of it stays, unfollowed: whoever decides by roles and bindings must
+        look here.
         """
         return tuple(sorted(key for key, informer in self._informers.items() if informer.forbidden))
 
