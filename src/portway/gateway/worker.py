@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 import uvloop
 
+from portway.client.kubeconfig import KubeconfigError
 from portway.gateway.assembly import Followed
 from portway.gateway.authentication import Authenticators, ConfigurationError
 from portway.gateway.cluster import Cluster
@@ -136,11 +137,11 @@ def _health(cluster: Cluster, recorder: Recorder) -> LocalAnswers:
     return Health(cluster.view, recorder)
 
 
-async def _main(settings: GatewaySettings, index: int) -> int:
+async def _main(settings: GatewaySettings, index: int, answers: Answers | None) -> int:
     code = 0
     try:
-        await Worker(settings, index).run()
-    except* (ListenError, ConfigurationError) as errors:
+        await Worker(settings, index, answers).run()
+    except* (ListenError, ConfigurationError, KubeconfigError) as errors:
         print(f"portway: {errors.exceptions[0]}", file=sys.stderr, flush=True)
         code = EX_CONFIG
     return code
@@ -153,12 +154,12 @@ def prepare_process() -> None:
     gc.set_threshold(20000, 20, 20)
 
 
-def main() -> None:
-    """The process."""
+def main(answers: Callable[[GatewaySettings], Answers] | None = None) -> None:
+    """The process. `answers`: what makes the door's own answers, of the settings."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     prepare_process()
     settings = GatewaySettings.from_json(sys.stdin.read())
-    sys.exit(uvloop.run(_main(settings, int(sys.argv[1]))))
+    sys.exit(uvloop.run(_main(settings, int(sys.argv[1]), answers(settings) if answers is not None else None)))
 
 
 if __name__ == "__main__":

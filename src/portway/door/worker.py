@@ -1,0 +1,29 @@
+"""One worker process of `portway gateway`: a gateway worker whose door also shows the catalogue.
+
+python -m portway.door.worker INDEX  < settings.json
+"""
+
+from portway.door.answers import Catalogue, FirstOf
+from portway.gateway.cluster import Cluster
+from portway.gateway.health import Health
+from portway.gateway.hosts import Hosts
+from portway.gateway.pipeline import LocalAnswers
+from portway.gateway.record import Recorder
+from portway.gateway.settings import GatewaySettings
+from portway.gateway.worker import Answers, main
+
+
+def answers(settings: GatewaySettings) -> Answers:
+    """Health first; the catalogue where services have host names."""
+
+    def made(cluster: Cluster, recorder: Recorder) -> LocalAnswers:
+        health = Health(cluster.view, recorder)
+        if not settings.host_bases:
+            return health
+        return FirstOf((health, Catalogue(cluster.view, Hosts(settings.host_bases), cluster.name, "https")))
+
+    return made
+
+
+if __name__ == "__main__":
+    main(answers)
