@@ -83,11 +83,15 @@ async def together(jobs: Iterable[Coroutine[None, None, None]]) -> None:
 
 def base(address: str, ports: dict[str, int], user: str) -> list[Write]:
     """A namespace with one pod at `address`, a service for each of `ports` (name: the backend's port), and
-    the right of `user` to get them through the proxy.
+    the right of `user` to look at everything and to get these through the proxy and port-forwarding.
     """
     group = {"apiGroup": "rbac.authorization.k8s.io"}
     pod = _pod("web-0", {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": _READY})
-    rules = [{"apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get"]}]
+    rules = [
+        {"apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get"]},
+        {"apiGroups": [""], "resources": ["pods/portforward"], "verbs": ["get", "create"]},
+    ]
+    subjects = [{**group, "kind": "User", "name": user}]
     writes: list[Write] = [
         ("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}}),
         ("POST", "/api/v1/nodes", {"metadata": {"name": "bench"}}),
@@ -100,7 +104,16 @@ def base(address: str, ports: dict[str, int], user: str) -> list[Write]:
             {
                 "metadata": {"name": "reader"},
                 "roleRef": {**group, "kind": "Role", "name": "reader"},
-                "subjects": [{**group, "kind": "User", "name": user}],
+                "subjects": subjects,
+            },
+        ),
+        (
+            "POST",
+            f"{_RBAC}/clusterrolebindings",
+            {
+                "metadata": {"name": "bench-view"},
+                "roleRef": {**group, "kind": "ClusterRole", "name": "view"},
+                "subjects": subjects,
             },
         ),
     ]

@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from bench import cluster
 from bench.peers import Door
@@ -56,12 +57,12 @@ class Portway:
         asyncio.run(run())
 
 
-def start(stage: Stage, name: str, services: dict[str, int]) -> Portway:
+def start(stage: Stage, name: str, services: dict[str, int], *flags: str) -> Portway:
     """A fresh cluster with ten services, `services` (name: the backend's port) among them; ready to answer."""
     tls, plain = free_port(), free_port()
     label = name.replace(" ", "-").lower()
     tokens = f'{ADMIN},bench-admin,1,"system:masters"\n{_USER},bench,2\n'
-    flags = {
+    settings = {
         "data-dir": stage.directory / f"{label}.data",
         "secure-port": tls,
         "insecure-port": plain,
@@ -72,8 +73,8 @@ def start(stage: Stage, name: str, services: dict[str, int]) -> Portway:
         "audit-log-path": stage.directory / f"{label}.audit",
         "kubeconfig": stage.directory / f"{label}.kubeconfig",
     }
-    command = [sys.executable, "-m", "portway", "up", *(f"--{flag}={value}" for flag, value in flags.items())]
-    pid = stage.processes.start(label, command)
+    command = [sys.executable, "-m", "portway", "up", *(f"--{flag}={value}" for flag, value in settings.items())]
+    pid = stage.processes.start(label, [*command, *flags])
     portway = Portway(name, pid, tls, plain)
     stage.processes.wait_for(label, lambda: accepts("127.0.0.1", tls) and accepts("127.0.0.1", plain))
     stage.processes.wait_for(label, lambda: _is_ready(portway))
@@ -95,22 +96,27 @@ def _is_ready(portway: Portway) -> bool:
     return True
 
 
-def kubectl_proxy(stage: Stage, portway: Portway) -> Door:
-    """`kubectl proxy` for the measuring user; BenchError when there is no kubectl."""
-    path = KUBECTL.find()
-    if path is None:
-        raise BenchError(f"not installed: {KUBECTL.install}")
+def kubeconfig(stage: Stage, portway: Portway, token: str = _USER) -> Path:
+    """One for the measuring user, or whose token it is."""
     authority = base64.b64encode(stage.cert.read_bytes()).decode()
     config = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "bench",
         "clusters": [{"name": "bench", "cluster": {"server": portway.url, "certificate-authority-data": authority}}],
-        "users": [{"name": "bench", "user": {"token": _USER}}],
+        "users": [{"name": "bench", "user": {"token": token}}],
         "contexts": [{"name": "bench", "context": {"cluster": "bench", "user": "bench"}}],
     }
-    kubeconfig = stage.write("kubectl-proxy.kubeconfig", json.dumps(config))
+    return stage.write(f"{portway.name.replace(' ', '-').lower()}.user.kubeconfig", json.dumps(config))
+
+
+def kubectl_proxy(stage: Stage, portway: Portway, token: str = _USER) -> Door:
+    """`kubectl proxy` for the measuring user; BenchError when there is no kubectl."""
+    path = KUBECTL.find()
+    if path is None:
+        raise BenchError(f"not installed: {KUBECTL.install}")
     port = free_port()
-    stage.processes.start("kubectl-proxy", [path, f"--kubeconfig={kubeconfig}", "proxy", f"--port={port}"])
-    stage.processes.wait_for("kubectl-proxy", lambda: accepts("127.0.0.1", port))
+    name = f"kubectl-proxy-{port}"
+    stage.processes.start(name, [path, f"--kubeconfig={kubeconfig(stage, portway, token)}", "proxy", f"--port={port}"])
+    stage.processes.wait_for(name, lambda: accepts("127.0.0.1", port))
     return Door("kubectl proxy → Portway", 0, port, portway.web.prefix)

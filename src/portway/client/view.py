@@ -7,6 +7,7 @@ catches up. Who may not read everything follows some namespaces, or learns (`for
 
 import asyncio
 import time
+from collections.abc import Iterable
 from functools import partial
 
 from portway.client.backoff import Backoff
@@ -27,6 +28,8 @@ from portway.client.state import ClusterState
 __all__ = ["PATHS", "ClusterView", "Endpoint", "EndpointMap", "Node", "Pod", "Service", "ServiceAccount", "ServicePort"]
 
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
+ROUTED = ("services", "endpointslices", "pods")
+"""What a door needs that neither identifies nor decides: where services are."""
 PATHS = {
     "pods": "/api/v1/pods",
     "services": "/api/v1/services",
@@ -58,10 +61,12 @@ def collection_path(plural: str, namespace: str = "") -> str:
 class ClusterView(ClusterState):
     """The door's picture of the cluster. One per worker, on its event loop."""
 
-    def __init__(self, namespaces: tuple[str, ...] = ()) -> None:
+    def __init__(self, namespaces: tuple[str, ...] = (), kinds: Iterable[str] | None = None) -> None:
+        """`kinds`: plurals of PATHS; None for all of them."""
         super().__init__()
         self.followed = namespaces
         """The namespaces to follow; () = all. Objects of others are known only where they were confirmed."""
+        self._kinds = tuple(PATHS if kinds is None else kinds)
         self.task: asyncio.Task[None] | None = None
         """What follows the cluster while started. It ends by itself only through a bug: its owner should watch it."""
         self._informers: dict[Collection, Informer] = {}
@@ -115,7 +120,7 @@ class ClusterView(ClusterState):
                 partial(self._keys_in, plural, namespace),
                 backoff=Backoff(cap=retry_cap),
             )
-            for plural in PATHS
+            for plural in self._kinds
             for namespace in (("",) if plural in CLUSTER_SCOPED else self.followed or ("",))
         }
         self._confirmer = Confirmer(self, client, self.resource_version)

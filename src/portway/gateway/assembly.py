@@ -1,12 +1,13 @@
 """From settings to the clusters behind a door: clients, views, routers, authorisers, put together for one worker."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 
 from portway.client.api import ApiClient, ClusterConfig
 from portway.client.kubeconfig import Overrides, load
 from portway.client.portforward.forwarder import PortForwarder
-from portway.client.view import ClusterView
+from portway.client.view import ROUTED, ClusterView
 from portway.gateway.authorization import AlwaysAllow, Authorizer, RBACAuthorizer
 from portway.gateway.cluster import Api, Cluster
 from portway.gateway.locations import Locations
@@ -18,6 +19,8 @@ from portway.gateway.upstream.addresses import AddressPolicy
 from portway.gateway.upstream.api import EmbeddedApi, ImpersonatingApi, OwnApi
 from portway.gateway.upstream.endpoint import Endpoints
 from portway.gateway.upstream.reach import DIRECT, Direct, Reach, Through, Tunnel
+
+logger = logging.getLogger(__name__)
 
 REMOTE: Mapping[str, Callable[[ClusterConfig], Api]] = {"own": OwnApi, "impersonate": ImpersonatingApi}
 """What `ClusterSettings.identity` means."""
@@ -37,7 +40,7 @@ class Followed:
         config = ClusterConfig.local(settings.api_socket, DOOR) if embedded else _config(settings)
         self.client = client or ApiClient(config)
         self._retry_cap = 2.0 if embedded else 30.0
-        view = ClusterView()
+        view = ClusterView(settings.namespaces, ROUTED if settings.authorization_mode == "AlwaysAllow" else None)
         policy = AddressPolicy(settings.cluster_cidrs)
         endpoints = Endpoints()
         self._forwarder = PortForwarder(config)
@@ -63,8 +66,19 @@ class Followed:
     async def start(self) -> None:
         """Begins to follow the cluster."""
         await self.cluster.view.start(self.client, retry_cap=self._retry_cap)
+        self._looking = asyncio.create_task(self._look(), name="look at the cluster")
+
+    async def _look(self) -> None:
+        """Finds out what may be seen of the cluster, and how its services are best reached."""
+        view = self.cluster.view
+        await view.wait_synced()
+        if not view.followed and any(plural in ROUTED for plural, _ in view.forbidden):
+            await view.stop()
+            view.followed = (self.client.config.namespace,)
+            await view.start(self.client, retry_cap=self._retry_cap)
+            logger.info("only the namespace %s is followed: the whole cluster may not be listed", *view.followed)
         if self.paths is not None:
-            self._looking = asyncio.create_task(self.paths.run(), name="paths")
+            await self.paths.run()
 
     async def stop(self) -> None:
         """Follows it no more."""

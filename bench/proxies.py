@@ -1,0 +1,67 @@
+"""`portway proxy` beside `kubectl proxy`, both in front of the same Portway with a token, each way to a service.
+
+Port-forwarding leads to pods that somebody runs: it is measured on the demo's, whose programs are slower than nginx.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from functools import partial
+from statistics import median
+
+from bench import portway
+from bench.figures import Check
+from bench.load import Saturation, saturate
+from bench.peers import Door
+from bench.portway import ADMIN, Portway
+from bench.process import accepts, free_port
+from bench.stage import Stage
+
+TARGET = 5.0
+"""Times kubectl proxy's requests per second."""
+HELLO = "/api/v1/namespaces/default/services/hello:http/proxy"
+
+
+def measure(stage: Stage, small: Portway, rounds: int, seconds: float) -> Iterator[Check]:
+    """A check for each way."""
+    yield from _compare(stage, small, ("direct", "through"), "", small.web.prefix, rounds, seconds)
+    demo = portway.start(stage, "Portway, demo", {"web": stage.port}, "--demo")
+    try:
+        yield from _compare(stage, demo, ("tunnel",), ADMIN, HELLO, rounds, seconds)
+    finally:
+        portway.stop(stage, demo)
+
+
+def _compare(
+    stage: Stage, cluster: Portway, ways: tuple[str, ...], token: str, prefix: str, rounds: int, seconds: float
+) -> Iterator[Check]:
+    tokens = (token,) if token else ()
+    kubectl = dataclasses.replace(portway.kubectl_proxy(stage, cluster, *tokens), prefix=prefix)
+    kubeconfig = portway.kubeconfig(stage, cluster, *tokens)
+    doors = {"kubectl": kubectl}
+    for way in ways:
+        port = free_port()
+        name = f"portway-proxy-{way}"
+        flags = [f"--kubeconfig={kubeconfig}", f"--port={port}", f"--via={way}"]
+        stage.processes.start(name, [sys.executable, "-m", "portway", "proxy", *flags])
+        stage.processes.wait_for(name, partial(accepts, "127.0.0.1", port))
+        doors[way] = Door(f"portway proxy, {way}", 0, port, prefix)
+    found: dict[str, list[Saturation]] = {name: [] for name in doors}
+    for door in doors.values():
+        saturate(door, 1, tls=False)
+    for _ in range(rounds):
+        for name, door in doors.items():
+            found[name].append(saturate(door, seconds, tls=False))
+    peer, peer_p99 = _median(found["kubectl"])
+    for way in ways:
+        rate, p99 = _median(found[way])
+        yield Check(
+            f"portway proxy, {way}: req/s, of kubectl proxy's {peer:,.0f} (p99 {peer_p99:.1f} ms)",
+            f"≥ {TARGET:.0f}, p99 lower",
+            f"{rate / peer:.1f} ({rate:,.0f}, p99 {p99:.1f} ms)",
+            rate >= TARGET * peer and p99 < peer_p99,
+        )
+
+
+def _median(rounds: list[Saturation]) -> tuple[float, float]:
+    return median(r.rate for r in rounds), median(r.p99 for r in rounds)
