@@ -106,7 +106,10 @@ class Supervisor:
             preexec_fn=_ignore_reload,
         )
         self._running[child.name] = process
-        if process.stdin is not None:
+        if self._stopping.is_set():
+            # `_end` came while it was being spawned and saw nothing to end. It has done nothing yet that it could finish.
+            process.kill()
+        elif process.stdin is not None:
             process.stdin.write(child.input)
             process.stdin.close()
         return await process.wait()
