@@ -107,7 +107,7 @@ class Supervisor:
         )
         self._running[child.name] = process
         if self._stopping.is_set():
-            # `_end` came while it was being spawned and saw nothing to end. It has done nothing yet that it could finish.
+            # `_end` came while it was being spawned and saw nothing to end; it has nothing to finish yet.
             process.kill()
         elif process.stdin is not None:
             process.stdin.write(child.input)

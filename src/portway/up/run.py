@@ -28,6 +28,9 @@ _API_BACKLOG = 1024
 
 def up(settings: UpSettings, environment: Mapping[str, str]) -> int:
     """Run a cluster until it is told to stop; the exit code. Raises UpError when it cannot start."""
+    # Whoever holds the lock may be told to reload (`portway user` does): until the supervisor has a handler for that,
+    # everything is still being read for the first time.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     listeners.check(_listeners(settings))
     directory = datadir.prepare(settings.data_dir)
     with contextlib.closing(datadir.take_lock(directory)):
