@@ -128,6 +128,13 @@ def test_what_is_asked_wrongly_is_one_line_and_exit_code_2(portway: Any, argumen
     assert out == ""
 
 
+@pytest.mark.parametrize("group", [[], ["user"], ["token"]])
+def test_a_group_without_a_command_prints_its_help_as_it_is(portway: Any, group: list[str]) -> None:
+    code, out, err = portway(*group)
+    assert (code, out) == (2, "")
+    assert err == portway(*group, "--help")[1]
+
+
 def test_an_unknown_context_is_one_line(portway: Any, tmp_path: Path) -> None:
     with cluster({}, tmp_path) as (kubeconfig, _):
         code, _, err = portway("url", "x", "--kubeconfig", kubeconfig, "--context", "nowhere")
