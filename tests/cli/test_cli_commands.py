@@ -135,10 +135,11 @@ def test_a_group_without_a_command_prints_its_help_as_it_is(portway: Any, group:
     assert err == portway(*group, "--help")[1]
 
 
-def test_an_unknown_context_is_one_line(portway: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", [["url", "x"], ["cluster-info"]])
+def test_an_unknown_context_is_one_line(portway: Any, tmp_path: Path, command: list[str]) -> None:
     with cluster({}, tmp_path) as (kubeconfig, _):
-        code, _, err = portway("url", "x", "--kubeconfig", kubeconfig, "--context", "nowhere")
-    assert code == 1
+        code, out, err = portway(*command, "--kubeconfig", kubeconfig, "--context", "nowhere")
+    assert (code, out) == (1, "")
     assert 'context "nowhere" does not exist' in err
     assert err.count("\n") == 1
 
