@@ -115,6 +115,6 @@ async def _services(connection: Connection, namespace: str, selector: str) -> Se
 
 
 async def _list(connection: Connection, base: str, namespace: str, plural: str, selector: str) -> Sequence[Object]:
-    middle = f"/namespaces/{namespace}" if namespace else ""
+    middle = f"/namespaces/{cluster.segment(namespace)}" if namespace else ""
     page = await connection.client.list(f"{base}{middle}/{plural}", label_selector=selector)
     return page.items
