@@ -1,8 +1,11 @@
 """Command lines and what they print, run in this process; the cluster is one small HTTP server."""
 
 import contextlib
+import fcntl
 import http.server
+import io
 import json
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -362,8 +365,6 @@ def test_durations(text: str, expected: int) -> None:
 
 
 def with_password(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    import io
-
     monkeypatch.setattr("sys.stdin", io.StringIO(text))
 
 
@@ -394,7 +395,13 @@ def test_users_come_change_and_go(portway: Any, tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("arguments", "password", "says"),
     [
-        (["user", "add", "a:b", "--password-stdin"], "x\n", "cannot be a user name"),
+        (["user", "add", "a:b", "--password-stdin"], "x\n", "cannot be a user name: printable"),
+        (
+            ["user", "add", "system:x", "--password-stdin"],
+            "x\n",
+            "cannot be a user name: system: belongs to Kubernetes",
+        ),
+        (["user", "add", "a", "--password-stdin"], "\udcff\n", "the password is not text (UTF-8)"),
         (["user", "add", "a", "--group", "x,y", "--password-stdin"], "x\n", "cannot be a group"),
         (["user", "add", "a", "--password-stdin"], "\n", "the password is empty"),
         (["user", "add", "a", "--password-stdin"], "x" * 100, "longer than 72 bytes"),
@@ -410,6 +417,26 @@ def test_users_that_cannot_be_are_one_line(
     assert says in err
     assert err.count("\n") == 1
     assert not (tmp_path / "htpasswd").exists()
+
+
+def test_a_password_that_is_no_text_is_one_line_without_it(
+    portway: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"secret\xff\n"), encoding="utf-8"))
+    code, _, err = portway("user", "add", "a", "--password-stdin", "--basic-auth-file", str(tmp_path / "htpasswd"))
+    assert (code, err) == (1, "portway: the password is not text (UTF-8)\n")
+
+
+def test_a_cluster_that_has_just_ended_need_not_be_told(portway: Any, tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as ended:
+        ended.wait()
+    (tmp_path / "htpasswd").write_text("mara:x\n")
+    with (tmp_path / "lock").open("w") as lock:
+        lock.write(str(ended.pid))
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = portway("user", "remove", "mara", "--data-dir", str(tmp_path))
+    assert done == (0, 'user "mara" removed\n', "")
 
 
 def test_a_data_directory_that_is_not_there_is_one_line(portway: Any, tmp_path: Path) -> None:

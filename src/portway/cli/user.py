@@ -58,8 +58,13 @@ class _Target:
     def tell(self, what: str) -> None:
         """Say what was done; and have the running cluster read the file again."""
         running = datadir.holder(self.directory)
-        if running is not None:
-            os.kill(running, signal.SIGHUP)
+        try:
+            if running is not None:
+                os.kill(running, signal.SIGHUP)
+        except ProcessLookupError:
+            running = None
+        except PermissionError as error:
+            raise CliError(f"{what}, but the running portway is another user's: send SIGHUP to {running}") from error
         click.echo(what if running is None else f"{what}; the running portway has been told")
 
 
@@ -124,7 +129,10 @@ def list_users(form: str | None, data_dir: Path | None, basic_auth_file: Path | 
 
 def _password(from_stdin: bool) -> str:
     if from_stdin:
-        password = sys.stdin.readline().rstrip("\r\n")
+        try:
+            password = sys.stdin.readline().rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise CliError("the password is not text (UTF-8)") from None  # the codec's words quote it
     elif sys.stdin.isatty():
         password = str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
     else:
