@@ -22,9 +22,7 @@ def run(root: Path, **flags: str) -> Credentials:
     settings = settings_for(root, **flags)
     directory = datadir.prepare(root)
     datadir.clear_run(directory)
-    made = bootstrap.bootstrap(settings, directory)
-    bootstrap.join_trust(settings, directory)
-    return made
+    return bootstrap.bootstrap(settings, directory)
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -104,6 +102,39 @@ def test_the_operators_tokens_and_authorities_join_ours_and_are_read_again(tmp_p
     tokens.write_text("t2,yuki,2\n")
     bootstrap.join_trust(settings_for(tmp_path / "data", **flags), datadir.DataDir(tmp_path / "data"))
     assert {user.name for user in parse_token_file(made.tokens.read_text()).values()} == {"admin", "yuki"}
+
+
+def test_a_file_that_is_gone_at_a_reload_keeps_no_other_from_being_read(tmp_path: Path) -> None:
+    tokens, authority = tmp_path / "tokens.csv", tmp_path / "their-ca.pem"
+    tokens.write_text("t1,mara,1\n")
+    authority.write_bytes(certificates.make_authority("theirs").certificate)
+    flags = {"token_auth_file": str(tokens), "client_ca_file": str(authority)}
+    made = run(tmp_path / "data", **flags)
+    before = made.client_ca.read_bytes()
+    settings, directory = settings_for(tmp_path / "data", **flags), datadir.DataDir(tmp_path / "data")
+    authority.unlink()
+    tokens.write_text("t2,yuki,2\n")
+    (problem,) = bootstrap.join_trust(settings, directory)
+    assert str(problem) == f"{authority}: No such file or directory"
+    assert {user.name for user in parse_token_file(made.tokens.read_text()).values()} == {"admin", "yuki"}
+    assert made.client_ca.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["admin-token.csv", "demo-password", "pki/sa.key", "pki/ca.crt", "htpasswd"])
+def test_a_file_of_ours_that_cannot_be_read_is_one_line(tmp_path: Path, name: str) -> None:
+    run(tmp_path, demo="true")
+    (tmp_path / name).unlink()
+    (tmp_path / name).mkdir()
+    with pytest.raises(UpError, match=f"{tmp_path / name}: Is a directory$"):
+        run(tmp_path, demo="true")
+
+
+def test_a_demo_password_that_was_overwritten_is_made_again(tmp_path: Path) -> None:
+    run(tmp_path, demo="true")
+    (tmp_path / "demo-password").write_bytes(b"\xff\n")
+    made = run(tmp_path, demo="true")
+    (entry,) = htpasswd.parse(made.htpasswd.read_text()).values()
+    assert htpasswd.verify(entry.hash, made.demo_password)
 
 
 def test_the_operators_users_are_never_edited(tmp_path: Path) -> None:

@@ -36,7 +36,6 @@ def up(settings: UpSettings, environment: Mapping[str, str]) -> int:
     with contextlib.closing(datadir.take_lock(directory)):
         datadir.clear_run(directory)
         credentials = bootstrap.bootstrap(settings, directory)
-        bootstrap.join_trust(settings, directory)
         with api_socket(directory) as listener:
             children = _children(settings, directory, credentials, listener, environment)
             return asyncio.run(_supervise(settings, directory, credentials, children))
@@ -62,11 +61,8 @@ class _Supervisor(Supervisor):
 
     def signal(self, number: int) -> None:
         if number == signal.SIGHUP:
-            try:
-                bootstrap.join_trust(self._up_settings, self._directory)
-            except OSError as error:
-                print(f"portway: reload: {error}; what was read before stays in force", file=sys.stderr, flush=True)
-                return
+            for problem in bootstrap.join_trust(self._up_settings, self._directory):
+                print(f"portway: reload: {problem}; what was read before stays in force", file=sys.stderr, flush=True)
         super().signal(number)
 
 
