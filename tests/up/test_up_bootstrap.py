@@ -1,6 +1,7 @@
 """First run, second run, and the files that an operator brings."""
 
 import base64
+import os
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,25 @@ def test_a_demo_password_that_was_overwritten_is_made_again(tmp_path: Path) -> N
     assert htpasswd.verify(entry.hash, made.demo_password)
 
 
+@pytest.mark.parametrize("flag", ["audit_log_path", "access_log_path"])
+def test_a_log_that_cannot_be_opened_is_one_line_and_its_directory_is_made(tmp_path: Path, flag: str) -> None:
+    (tmp_path / "file").touch()
+    for path, says in (("file/log", "File exists|Not a directory"), ("", "Is a directory")):
+        with pytest.raises(UpError, match=f"^cannot write --{flag.replace('_', '-')} {tmp_path / path}: ({says})$"):
+            run(tmp_path / "data", access_log="json", **{flag: str(tmp_path / path)})
+    log = tmp_path / "made" / "log"
+    run(tmp_path / "data", access_log="json", **{flag: str(log)})
+    assert (log.stat().st_mode & 0o777, log.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    log.write_text("kept\n")
+    run(tmp_path / "data", access_log="json", **{flag: str(log)})
+    assert log.read_text() == "kept\n"
+
+
+def test_a_pipe_for_a_log_waits_for_its_reader(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    run(tmp_path / "data", audit_log_path=str(tmp_path / "pipe"), access_log_path="-", access_log="json")
+
+
 def test_the_operators_users_are_never_edited(tmp_path: Path) -> None:
     theirs = tmp_path / "htpasswd"
     theirs.write_text("# ours\n")
@@ -175,6 +195,7 @@ def test_a_file_that_cannot_be_read_is_named_with_its_flag(tmp_path: Path, flag:
         ("audit_policy_file", "kind: Pod\n", "Policy"),
         ("service_account_signing_key_file", "none", "key"),
         ("service_account_key_file", "none", "key"),
+        ("audit_policy_file", "[" * 5000, "nested too deeply"),
     ],
 )
 def test_a_file_that_holds_something_else_is_named_with_its_flag(
