@@ -138,6 +138,20 @@ def test_what_is_asked_wrongly_is_one_line_and_exit_code_2(portway: Any, argumen
     assert out == ""
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "says"),
+    [
+        ("--config", "~nobodyx/x", '"~nobodyx/x" names a user without a home directory'),
+        ("--config", "", "must not be empty"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_one_line_and_exit_code_2(portway: Any, flag: str, value: str, says: str) -> None:
+    code, out, err = portway("up", flag, value)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"portway: {flag}: {says}")
+    assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize("group", [[], ["user"], ["token"]])
 def test_a_group_without_a_command_prints_its_help_as_it_is(portway: Any, group: list[str]) -> None:
     code, out, err = portway(*group)
