@@ -143,6 +143,7 @@ def test_what_is_asked_wrongly_is_one_line_and_exit_code_2(portway: Any, argumen
     [
         ("--config", "~nobodyx/x", '"~nobodyx/x" names a user without a home directory'),
         ("--config", "", "must not be empty"),
+        ("--controllers", "nope", '"nope" is not in the list of known controllers: '),
     ],
 )
 def test_a_setting_that_cannot_be_is_one_line_and_exit_code_2(portway: Any, flag: str, value: str, says: str) -> None:

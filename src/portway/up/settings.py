@@ -134,7 +134,7 @@ class UpSettings:
         values.output_path, "FILE", "where the access log goes; - = standard output", default="-"
     )
     controllers: tuple[str, ...] = _option(
-        values.text,
+        values.controller,
         "LIST",
         "controllers to run: * = all, -name = all but it",
         many=True,
