@@ -99,13 +99,6 @@ def test_version(portway: Any) -> None:
     assert yaml.safe_load(portway("version", "-o", "yaml")[1])["portway"] == __version__
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_prints_a_script_for_the_shell(portway: Any, shell: str) -> None:
-    code, script, _ = portway("completion", shell)
-    assert code == 0
-    assert "_PORTWAY_COMPLETE" in script
-
-
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
+from portway.cli import params
 from portway.up.errors import SettingsError
 from portway.up.settings import DEFAULTS, OPTIONS, Option, load
-from portway.up.values import path
+from portway.up.values import Choice, boolean, path
 
 _SWITCHES = frozenset({"demo"})
 """Flags without a value; in the configuration file they are true or false."""
@@ -29,7 +30,16 @@ def _flag(option: Option) -> click.Option:
         metavar=option.metavar,
         multiple=option.many,
         help=_help(option),
+        shell_complete=_completion(option),
     )
+
+
+def _completion(option: Option) -> params.Complete | None:
+    if option.metavar in ("FILE", "DIR"):
+        return params.files if option.metavar == "FILE" else params.directories
+    if option.parse is boolean:
+        return params.words("true", "false")
+    return params.words(*option.parse.allowed) if isinstance(option.parse, Choice) else None
 
 
 def _run(config: str | None, **flags: Any) -> int:
@@ -55,6 +65,7 @@ command = click.Command(
             ["--config"],
             metavar="FILE",
             help="YAML file with any of these settings, without their dashes",
+            shell_complete=params.files,
         ),
         *map(_flag, OPTIONS.values()),
     ],
