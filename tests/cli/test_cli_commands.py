@@ -5,7 +5,9 @@ import fcntl
 import http.server
 import io
 import json
+import os
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,6 +99,17 @@ def test_version(portway: Any) -> None:
     assert portway("version")[1].startswith(f"portway {__version__} (Python ")
     assert json.loads(portway("version", "-o", "json")[1])["portway"] == __version__
     assert yaml.safe_load(portway("version", "-o", "yaml")[1])["portway"] == __version__
+
+
+@pytest.mark.parametrize("library", ["click", "yaml"])
+def test_ctrl_c_while_modules_load_is_one_line(tmp_path: Path, library: str) -> None:
+    """`click` is loaded before there is a command, the other by the command `url`."""
+    (tmp_path / f"{library}.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    env = os.environ | {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    argv = [sys.executable, "-m", "portway", "url", "x"]
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=50, check=False)
+    # click ends the line on which the terminal shows ^C.
+    assert (done.returncode, done.stdout, done.stderr.lstrip()) == (130, "", "portway: interrupted\n")
 
 
 @pytest.mark.parametrize(
