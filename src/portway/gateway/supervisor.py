@@ -5,6 +5,7 @@ It knows nothing of what they do. A child that exits with 78 (EX_CONFIG) would o
 """
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -79,7 +80,11 @@ class Supervisor:
         delay = FIRST_DELAY
         while not self._stopping.is_set():
             started = loop.time()
-            code = await self._run(child)
+            try:
+                code = await self._run(child)
+            except OSError as error:  # no memory, no process ids: that may pass
+                print(f"portway: {child.name} cannot be started: {error}", file=sys.stderr, flush=True)
+                code = os.EX_OSERR
             if self._stopping.is_set():
                 return
             if code == EX_CONFIG:
