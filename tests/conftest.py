@@ -1,12 +1,17 @@
-"""Doors for conversations; what they are made of is in portway.testing.conversation."""
+"""Doors for conversations; what they are made of is in portway.testing.conversation. And Hypothesis' profile."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from portway.testing.conversation import Backend, RunningDoor, running
+
+# A deadline for one example is a wall time: on a machine with other work it fails at random.
+settings.register_profile("portway", deadline=None)
+settings.load_profile("portway")
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ class Visit:
 @pytest.fixture
 def visit(make_door: Callable[..., RunningDoor], tmp_path: Path) -> Callable[..., Visit]:
     def go(**settings: Any) -> Visit:
-        door = make_door(basic=f"mallory:{hash_password(PASSWORD)}:system:masters\n", **settings)
+        door = make_door(basic=f"mallory:{hash_password(PASSWORD, 4)}:system:masters\n", **settings)
         return Visit(door, tmp_path / "profile")
 
     return go

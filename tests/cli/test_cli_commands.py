@@ -1,8 +1,13 @@
 """Command lines and what they print, run in this process; the cluster is one small HTTP server."""
 
 import contextlib
+import fcntl
 import http.server
+import io
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,11 +101,15 @@ def test_version(portway: Any) -> None:
     assert yaml.safe_load(portway("version", "-o", "yaml")[1])["portway"] == __version__
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_prints_a_script_for_the_shell(portway: Any, shell: str) -> None:
-    code, script, _ = portway("completion", shell)
-    assert code == 0
-    assert "_PORTWAY_COMPLETE" in script
+@pytest.mark.parametrize("library", ["click", "yaml"])
+def test_ctrl_c_while_modules_load_is_one_line(tmp_path: Path, library: str) -> None:
+    """`click` is loaded before there is a command, the other by the command `url`."""
+    (tmp_path / f"{library}.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    env = os.environ | {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    argv = [sys.executable, "-m", "portway", "url", "x"]
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=50, check=False)
+    # click ends the line on which the terminal shows ^C.
+    assert (done.returncode, done.stdout, done.stderr.lstrip()) == (130, "", "portway: interrupted\n")
 
 
 @pytest.mark.parametrize(
@@ -116,6 +125,13 @@ def test_completion_prints_a_script_for_the_shell(portway: Any, shell: str) -> N
         (["url", "a:b:c"], '"a:b:c" is not NAME or NAME:PORT'),
         (["token", "create", "x", "--duration", "soon"], '"soon" is not a time'),
         (["cluster-info", "-o", "xml"], "'xml' is not one of"),
+        (["cluster-info", "-s", "https://127.0.0.1:99999"], '"https://127.0.0.1:99999" is not an address'),
+        (["cluster-info", "-s", "https://[::1"], '"https://[::1" is not an address'),
+        (["cluster-info", "-s", "https://"], '"https://" is not an address'),
+        (["cluster-info", "-s", "http://127.0.0.1:1", "--token", "a\nb"], "a token is letters, digits"),
+        (["user", "list", "--basic-auth-file", "~nobodyx/x"], '"~nobodyx/x" names a user without a home'),
+        (["user", "list", "--data-dir", "~nobodyx/x"], '"~nobodyx/x" names a user without a home'),
+        (["user", "list", "--data-dir", ""], "must not be empty"),
     ],
 )
 def test_what_is_asked_wrongly_is_one_line_and_exit_code_2(portway: Any, arguments: list[str], says: str) -> None:
@@ -128,10 +144,33 @@ def test_what_is_asked_wrongly_is_one_line_and_exit_code_2(portway: Any, argumen
     assert out == ""
 
 
-def test_an_unknown_context_is_one_line(portway: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("flag", "value", "says"),
+    [
+        ("--config", "~nobodyx/x", '"~nobodyx/x" names a user without a home directory'),
+        ("--config", "", "must not be empty"),
+        ("--controllers", "nope", '"nope" is not in the list of known controllers: '),
+    ],
+)
+def test_a_setting_that_cannot_be_is_one_line_and_exit_code_2(portway: Any, flag: str, value: str, says: str) -> None:
+    code, out, err = portway("up", flag, value)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"portway: {flag}: {says}")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("group", [[], ["user"], ["token"]])
+def test_a_group_without_a_command_prints_its_help_as_it_is(portway: Any, group: list[str]) -> None:
+    code, out, err = portway(*group)
+    assert (code, out) == (2, "")
+    assert err == portway(*group, "--help")[1]
+
+
+@pytest.mark.parametrize("command", [["url", "x"], ["cluster-info"]])
+def test_an_unknown_context_is_one_line(portway: Any, tmp_path: Path, command: list[str]) -> None:
     with cluster({}, tmp_path) as (kubeconfig, _):
-        code, _, err = portway("url", "x", "--kubeconfig", kubeconfig, "--context", "nowhere")
-    assert code == 1
+        code, out, err = portway(*command, "--kubeconfig", kubeconfig, "--context", "nowhere")
+    assert (code, out) == (1, "")
     assert 'context "nowhere" does not exist' in err
     assert err.count("\n") == 1
 
@@ -141,6 +180,63 @@ def test_a_cluster_that_is_away_is_one_line(portway: Any) -> None:
     assert (code, out) == (1, "")
     assert "cannot reach http://127.0.0.1:1" in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "says"),
+    [
+        ("server", "https://127.0.0.1:99999", 'server: "https://127.0.0.1:99999" is not an address'),
+        ("token", "a\nb", "token: a token is letters, digits"),
+    ],
+)
+def test_a_kubeconfig_with_what_cannot_be_sent_is_one_line(
+    portway: Any, tmp_path: Path, place: str, value: str, says: str
+) -> None:
+    cluster_and_user = {"server": {"server": "http://127.0.0.1:1"}, "token": {}}
+    cluster_and_user[place][place] = value
+    kubeconfig = tmp_path / "config"
+    kubeconfig.write_text(
+        yaml.safe_dump(
+            {
+                "current-context": "c",
+                "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+                "clusters": [{"name": "c", "cluster": cluster_and_user["server"]}],
+                "users": [{"name": "u", "user": cluster_and_user["token"]}],
+            }
+        )
+    )
+    code, _, err = portway("url", "x", "--kubeconfig", str(kubeconfig))
+    assert code == 1
+    assert says in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("extensions", ["text", 5, [1], [{"name": "portway.dev/plain", "extension": "text"}]])
+def test_extensions_of_another_shape_are_none(portway: Any, tmp_path: Path, extensions: Any) -> None:
+    hello = service("hello", {"name": "http", "port": 80}, namespace="team")
+    with cluster({"/api/v1/namespaces/team/services/hello": hello}, tmp_path) as (kubeconfig, _):
+        content = yaml.safe_load(Path(kubeconfig).read_text())
+        content["clusters"][0]["cluster"]["extensions"] = extensions
+        Path(kubeconfig).write_text(yaml.safe_dump(content))
+        code, out, _ = portway("url", "hello", "--kubeconfig", kubeconfig)
+        assert (code, out.endswith("/services/hello:http/proxy/\n")) == (0, True)
+        assert "knows no plain listener" in portway("url", "hello", "--http", "--kubeconfig", kubeconfig)[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "sent"),
+    [("a\r\nX b", "a%0D%0AX%20b"), ("a/../b", "a%2F..%2Fb"), ("a?#", "a%3F%23"), ("\udcff", "%FF")],
+)
+def test_a_name_is_one_segment_whatever_it_holds(portway: Any, tmp_path: Path, name: str, sent: str) -> None:
+    with cluster({}, tmp_path) as (kubeconfig, seen):
+        for command in (["url", name], ["token", "create", name], ["cluster-info", "-n", name]):
+            code, _, err = portway(*command, "--kubeconfig", kubeconfig)
+            assert (code, err) == (1, "portway: not here\n")
+    assert [request.split(" ")[1].partition("?")[0] for request in seen] == [
+        f"/api/v1/namespaces/team/services/{sent}",
+        f"/api/v1/namespaces/team/serviceaccounts/{sent}/token",
+        f"/api/v1/namespaces/{sent}/services",
+    ]
 
 
 SERVICES: dict[str, Any] = {
@@ -290,8 +386,6 @@ def test_durations(text: str, expected: int) -> None:
 
 
 def with_password(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    import io
-
     monkeypatch.setattr("sys.stdin", io.StringIO(text))
 
 
@@ -322,7 +416,13 @@ def test_users_come_change_and_go(portway: Any, tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("arguments", "password", "says"),
     [
-        (["user", "add", "a:b", "--password-stdin"], "x\n", "cannot be a user name"),
+        (["user", "add", "a:b", "--password-stdin"], "x\n", "cannot be a user name: printable"),
+        (
+            ["user", "add", "system:x", "--password-stdin"],
+            "x\n",
+            "cannot be a user name: system: belongs to Kubernetes",
+        ),
+        (["user", "add", "a", "--password-stdin"], "\udcff\n", "the password is not text (UTF-8)"),
         (["user", "add", "a", "--group", "x,y", "--password-stdin"], "x\n", "cannot be a group"),
         (["user", "add", "a", "--password-stdin"], "\n", "the password is empty"),
         (["user", "add", "a", "--password-stdin"], "x" * 100, "longer than 72 bytes"),
@@ -338,6 +438,26 @@ def test_users_that_cannot_be_are_one_line(
     assert says in err
     assert err.count("\n") == 1
     assert not (tmp_path / "htpasswd").exists()
+
+
+def test_a_password_that_is_no_text_is_one_line_without_it(
+    portway: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"secret\xff\n"), encoding="utf-8"))
+    code, _, err = portway("user", "add", "a", "--password-stdin", "--basic-auth-file", str(tmp_path / "htpasswd"))
+    assert (code, err) == (1, "portway: the password is not text (UTF-8)\n")
+
+
+def test_a_cluster_that_has_just_ended_need_not_be_told(portway: Any, tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as ended:
+        ended.wait()
+    (tmp_path / "htpasswd").write_text("mara:x\n")
+    with (tmp_path / "lock").open("w") as lock:
+        lock.write(str(ended.pid))
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = portway("user", "remove", "mara", "--data-dir", str(tmp_path))
+    assert done == (0, 'user "mara" removed\n', "")
 
 
 def test_a_data_directory_that_is_not_there_is_one_line(portway: Any, tmp_path: Path) -> None:

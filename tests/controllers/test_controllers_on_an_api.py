@@ -63,7 +63,7 @@ class Cluster:
         return None if endpoints is None else {e.address for e in endpoints.get(port, ()) if e.ready}
 
     async def until(self, condition: Callable[[], bool], what: str = "it") -> None:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while not condition():
             assert time.monotonic() < deadline, f"{what} did not come true in time"
             await asyncio.sleep(0.002)
@@ -364,7 +364,7 @@ def test_roles_are_aggregated(tmp_path: Path) -> None:
         }
         await cluster.client.create(roles, extra)
         for name in ("view", "edit", "admin"):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while extra["rules"][0] not in ((await cluster.client.get(f"{roles}/{name}")).get("rules") or []):  # type: ignore[index]
                     await asyncio.sleep(0.005)
 
@@ -401,6 +401,7 @@ def test_a_miss_is_confirmed_with_a_real_api(tmp_path: Path) -> None:
     on(tmp_path, test)
 
 
+@pytest.mark.slow
 def test_a_change_reaches_the_door_within_milliseconds(tmp_path: Path) -> None:
     """From the pod's status being stored to the door's view: 50 ms is promised for p99 on an idle machine."""
 
@@ -417,7 +418,7 @@ def test_a_change_reaches_the_door_within_milliseconds(tmp_path: Path) -> None:
             found = await cluster.client.get(f"{DEMO}/pods/a")
             started = time.perf_counter()
             await cluster.client.update(f"{DEMO}/pods/a/status", found | {"status": status("10.1.0.1", ready)})
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await changed.wait()
             took.append(time.perf_counter() - started)
             assert cluster.ready() == ({"10.1.0.1"} if ready else set())

@@ -20,7 +20,7 @@ SANDBOX = "sandbox allow-scripts allow-forms allow-popups allow-modals allow-dow
 
 @cache
 def htpasswd() -> str:
-    return f"ann:{hash_password('secret')}:system:masters\n"
+    return f"ann:{hash_password('secret', 4)}:system:masters\n"
 
 
 def basic(user: str = "ann", password: str = "secret") -> str:

@@ -3,11 +3,13 @@
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client.openmetrics import parser as openmetrics
 
 from portway.gateway.authentication import Identity
 from portway.gateway.record import Metrics, Record
@@ -16,7 +18,7 @@ from portway.gateway.record.snapshots import FRESH, Snapshots, SnapshotSink
 from portway.kube.attributes import Attributes, parse
 from portway.kube.identity import User
 
-parser = pytest.importorskip("prometheus_client.openmetrics.parser")
+parser: Any = openmetrics  # which has no types
 READER = Identity(User("reader"), "token")
 PROXY = parse("GET", "/api/v1/namespaces/demo/services/web:http/proxy/a")
 Sample = tuple[str, tuple[tuple[str, str], ...]]

@@ -78,6 +78,38 @@ def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     assert asyncio.run(run()) < 5
 
 
+def test_it_ends_whenever_it_is_told_to_also_while_a_child_is_being_spawned() -> None:
+    """Spawning takes a few turns of the loop: it is told to stop after each number of them."""
+
+    async def run(turns: int) -> int:
+        supervisor = Supervisor([python("one", FOREVER), python("two", FOREVER)])
+        running = asyncio.create_task(supervisor.run())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        supervisor.stop()
+        code = await asyncio.wait_for(running, 20)
+        assert not any(alive(pid) for pid in supervisor.processes().values())
+        return code
+
+    assert [asyncio.run(run(turns)) for turns in range(12)] == [0] * 12
+
+
+def test_a_child_that_cannot_be_started_is_tried_again(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    program = tmp_path / "program"
+
+    async def run() -> int:
+        supervisor = Supervisor([Child("late", (str(program),)), python("other", FOREVER)])
+        running = asyncio.create_task(supervisor.run())
+        await until(lambda: "other" in supervisor.processes())
+        program.symlink_to("/bin/cat")
+        await until(lambda: "late" in supervisor.processes())
+        supervisor.stop()
+        return await asyncio.wait_for(running, 20)
+
+    assert asyncio.run(run()) == 0
+    assert "portway: late cannot be started: [Errno 2] No such file" in capfd.readouterr().err
+
+
 def test_signals_end_it_in_good_order(tmp_path: Path) -> None:
     marks = tmp_path / "order"
     marks.touch()

@@ -21,14 +21,9 @@ from hypothesis import strategies as st
 
 from portway.node.demo import charts, websocket
 from portway.node.demo.charts import Bar
+from portway.testing.cluster import free_port
 
 HOST = "127.0.0.1"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """First run, second run, and the files that an operator brings."""
 
 import base64
+import os
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,7 @@ def run(root: Path, **flags: str) -> Credentials:
     settings = settings_for(root, **flags)
     directory = datadir.prepare(root)
     datadir.clear_run(directory)
-    made = bootstrap.bootstrap(settings, directory)
-    bootstrap.join_trust(settings, directory)
-    return made
+    return bootstrap.bootstrap(settings, directory)
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -106,6 +105,58 @@ def test_the_operators_tokens_and_authorities_join_ours_and_are_read_again(tmp_p
     assert {user.name for user in parse_token_file(made.tokens.read_text()).values()} == {"admin", "yuki"}
 
 
+def test_a_file_that_is_gone_at_a_reload_keeps_no_other_from_being_read(tmp_path: Path) -> None:
+    tokens, authority = tmp_path / "tokens.csv", tmp_path / "their-ca.pem"
+    tokens.write_text("t1,mara,1\n")
+    authority.write_bytes(certificates.make_authority("theirs").certificate)
+    flags = {"token_auth_file": str(tokens), "client_ca_file": str(authority)}
+    made = run(tmp_path / "data", **flags)
+    before = made.client_ca.read_bytes()
+    settings, directory = settings_for(tmp_path / "data", **flags), datadir.DataDir(tmp_path / "data")
+    authority.unlink()
+    tokens.write_text("t2,yuki,2\n")
+    (problem,) = bootstrap.join_trust(settings, directory)
+    assert str(problem) == f"{authority}: No such file or directory"
+    assert {user.name for user in parse_token_file(made.tokens.read_text()).values()} == {"admin", "yuki"}
+    assert made.client_ca.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["admin-token.csv", "demo-password", "pki/sa.key", "pki/ca.crt", "htpasswd"])
+def test_a_file_of_ours_that_cannot_be_read_is_one_line(tmp_path: Path, name: str) -> None:
+    run(tmp_path, demo="true")
+    (tmp_path / name).unlink()
+    (tmp_path / name).mkdir()
+    with pytest.raises(UpError, match=f"{tmp_path / name}: Is a directory$"):
+        run(tmp_path, demo="true")
+
+
+def test_a_demo_password_that_was_overwritten_is_made_again(tmp_path: Path) -> None:
+    run(tmp_path, demo="true")
+    (tmp_path / "demo-password").write_bytes(b"\xff\n")
+    made = run(tmp_path, demo="true")
+    (entry,) = htpasswd.parse(made.htpasswd.read_text()).values()
+    assert htpasswd.verify(entry.hash, made.demo_password)
+
+
+@pytest.mark.parametrize("flag", ["audit_log_path", "access_log_path"])
+def test_a_log_that_cannot_be_opened_is_one_line_and_its_directory_is_made(tmp_path: Path, flag: str) -> None:
+    (tmp_path / "file").touch()
+    for path, says in (("file/log", "File exists|Not a directory"), ("", "Is a directory")):
+        with pytest.raises(UpError, match=f"^cannot write --{flag.replace('_', '-')} {tmp_path / path}: ({says})$"):
+            run(tmp_path / "data", access_log="json", **{flag: str(tmp_path / path)})
+    log = tmp_path / "made" / "log"
+    run(tmp_path / "data", access_log="json", **{flag: str(log)})
+    assert (log.stat().st_mode & 0o777, log.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    log.write_text("kept\n")
+    run(tmp_path / "data", access_log="json", **{flag: str(log)})
+    assert log.read_text() == "kept\n"
+
+
+def test_a_pipe_for_a_log_waits_for_its_reader(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    run(tmp_path / "data", audit_log_path=str(tmp_path / "pipe"), access_log_path="-", access_log="json")
+
+
 def test_the_operators_users_are_never_edited(tmp_path: Path) -> None:
     theirs = tmp_path / "htpasswd"
     theirs.write_text("# ours\n")
@@ -144,6 +195,7 @@ def test_a_file_that_cannot_be_read_is_named_with_its_flag(tmp_path: Path, flag:
         ("audit_policy_file", "kind: Pod\n", "Policy"),
         ("service_account_signing_key_file", "none", "key"),
         ("service_account_key_file", "none", "key"),
+        ("audit_policy_file", "[" * 5000, "nested too deeply"),
     ],
 )
 def test_a_file_that_holds_something_else_is_named_with_its_flag(

@@ -1,9 +1,11 @@
 """The data directory: for its owner, for one `up` at a time, never half written."""
 
+import fcntl
 import os
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -102,3 +104,21 @@ def test_run_is_forgotten_at_each_start(tmp_path: Path) -> None:
     datadir.clear_run(directory)
     assert list(directory.run.iterdir()) == []
     assert mode(directory.run) == 0o700
+
+
+@pytest.mark.parametrize("use", [datadir.clear_run, datadir.take_lock])
+def test_what_stands_in_the_way_is_named_in_one_line(tmp_path: Path, use: Callable[[DataDir], object]) -> None:
+    directory = DataDir(tmp_path)
+    directory.run.touch()
+    directory.lock.mkdir()
+    with pytest.raises(UpError, match=r"^cannot (empty|use) /\S+/(run|lock): (Not|Is) a directory; .*--data-dir$"):
+        use(directory)
+
+
+def test_a_lock_that_holds_something_else_is_still_a_lock(tmp_path: Path) -> None:
+    directory = datadir.prepare(tmp_path)
+    directory.lock.write_bytes(b"\xff\n")
+    with directory.lock.open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(UpError, match="in use by another portway up"):
+            datadir.take_lock(directory)

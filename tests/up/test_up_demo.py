@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from portway.testing.cluster import Cluster, free_port, wait_until
-from portway.testing.demo import ELASTIC, HELLO, admin_token, ask, get, is_ready, pod, portway, up
+from portway.testing.demo import ELASTIC, HELLO, admin_token, ask, demo, get, is_ready, pod, portway, up
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -168,3 +168,10 @@ def test_a_second_one_on_the_same_directory_is_one_line(cluster: Cluster) -> Non
     assert f"in use by another portway up (pid {cluster.process.pid})" in done.stderr
     assert done.stderr.count("\n") == 1
     assert get(cluster, HELLO)[0] == 200
+
+
+def test_an_operators_user_may_have_any_name(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens.csv"
+    tokens.write_text("t1,Jürgen,1\n", "utf-8")
+    with demo(tmp_path, f"--token-auth-file={tokens}") as (_, text):
+        assert "Elasticsearch" in text

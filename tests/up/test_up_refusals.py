@@ -1,13 +1,15 @@
 """What is wrong is said in one line before anything starts, and nothing is lost."""
 
+import os
+import signal
 import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from portway.testing.cluster import free_port
-from portway.testing.demo import up
+from portway.testing.cluster import free_port, wait_until
+from portway.testing.demo import PORTWAY, up
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -59,3 +61,29 @@ def test_files_that_cannot_be_used_are_one_line(tmp_path: Path) -> None:
     one_line(up(*base, "--audit-policy-file", str(policy), "--audit-log-path", str(tmp_path / "a.log")), str(policy))
     (tmp_path / "file").touch()
     one_line(up("--data-dir", str(tmp_path / "file" / "d"), "--secure-port", port), "choose another with --data-dir")
+
+
+def test_a_reload_while_it_starts_does_not_end_it(tmp_path: Path) -> None:
+    """`portway user` sends SIGHUP to whoever holds the lock. A pipe holds the start up until it is written to."""
+    data, tokens = tmp_path / "d", tmp_path / "tokens"
+    os.mkfifo(tokens)
+    flags = ["--data-dir", str(data), "--secure-port", str(free_port()), "--token-auth-file", str(tokens)]
+    with subprocess.Popen([*PORTWAY, "up", *flags], stderr=subprocess.PIPE, text=True) as starting:
+        lock = data / "lock"
+        wait_until(lambda: lock.exists() and lock.read_text() == f"{starting.pid}\n", "it does not hold the lock")
+        starting.send_signal(signal.SIGHUP)
+        wait_until(lambda: starting.poll() is not None or feed(tokens, b"only,two\n"), "it does not read the tokens")
+        said = starting.communicate(timeout=30)[1]
+    assert starting.returncode == 1
+    assert "line 1: at least 3 columns are needed" in said
+
+
+def feed(pipe: Path, content: bytes) -> bool:
+    """Write to a named pipe if somebody reads it."""
+    try:
+        writing = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    with open(writing, "wb") as handle:
+        handle.write(content)
+    return True

@@ -186,7 +186,9 @@ def test_a_rotated_certificate_is_served_without_a_restart(tmp_path: Path, pod: 
     certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
     certificate.write_bytes(old[0].read_bytes())
     key.write_bytes(old[1].read_bytes())
-    flags = (f"--tls-cert-file={certificate}", f"--tls-private-key-file={key}")
+    tokens = tmp_path / "tokens.csv"
+    tokens.write_text(f"{TOKEN},admin,u1,system:masters\n")
+    flags = (f"--tls-cert-file={certificate}", f"--tls-private-key-file={key}", f"--token-auth-file={tokens}")
     with started(tmp_path, *flags) as cluster:
         held = connection(cluster)
         held.request("GET", "/livez")
@@ -194,11 +196,14 @@ def test_a_rotated_certificate_is_served_without_a_restart(tmp_path: Path, pod: 
         assert served_certificate(cluster) == old[0].read_text()
         certificate.write_bytes(new[0].read_bytes())
         key.write_bytes(new[1].read_bytes())
+        tokens.unlink()  # which must not keep the certificate from being read
         cluster.process.send_signal(signal.SIGHUP)
         wait_until(lambda: served_certificate(cluster) == new[0].read_text(), "still the old one")
         held.request("GET", "/livez")
         assert held.getresponse().read() == b"ok"
         held.close()
+        assert cluster.request("GET", "/api/v1/pods", TOKEN)[0] == 200
+        assert "tokens.csv: No such file or directory; what was read before" in cluster.output.read_text()
 
 
 def served_certificate(cluster: Cluster) -> str:

@@ -1,6 +1,7 @@
 """Flags, file and defaults → settings, and what is said when they cannot be."""
 
 import contextlib
+import os
 import string
 from pathlib import Path
 
@@ -66,6 +67,11 @@ def test_an_empty_file_is_no_settings(tmp_path: Path) -> None:
         ("a: [\n", "not YAML"),
         ("secure-port: [1, 2]\n", "secure-port: must be a single value"),
         ("secure-port:\n", "secure-port: has no value"),
+        ("secure-port: 1.5\n", 'secure-port: "1.5" is not a port number'),
+        ("secure-port: 2001-12-14\n", 'secure-port: "2001-12-14" is not a port number'),
+        ("secure-port: 2001-13-14\n", "not YAML: month must be in 1..12"),
+        ("[" * 5000, "nested too deeply"),
+        ("controllers: [nope]\n", 'controllers: "nope" is not in the list of known controllers: '),
         ("secure-port: ninety\n", 'secure-port: "ninety" is not a port number'),
         ("config: x\n", 'unknown key "config"'),
     ],
@@ -101,6 +107,7 @@ def test_a_file_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
         ({"service-node-port-range": "many"}, "not a range such as 30000-32767"),
         ({"access-log": "xml"}, "not one of off, json, combined"),
         ({"store": "etcd"}, "not one of sqlite, memory"),
+        ({"controllers": ("*", "-nope")}, '--controllers: "-nope" is not in the list of known controllers'),
         ({"workers": "0"}, "not between 1 and 256"),
         ({"data-dir": ""}, "must not be empty"),
         ({"tls-cert-file": "a"}, "belong together"),
@@ -128,6 +135,14 @@ def test_a_flag_that_cannot_be_is_a_usage_error_in_one_line(flags: dict[str, str
 )
 def test_the_data_directory_follows_xdg(environment: dict[str, str], expected: Path) -> None:
     assert default_data_dir(environment) == expected
+
+
+def test_without_a_home_directory_one_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a user id that the image of a container does not know."""
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000)
+    with pytest.raises(SettingsError, match="--data-dir"):
+        default_data_dir({})
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from portway.cli.errors import CliError
 from portway.up.errors import SettingsError, UpError
@@ -67,6 +68,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (default: the process's own) and return its exit code."""
     try:
         result = cli.main(args=arguments, prog_name="portway", standalone_mode=False)
+    except NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return 2
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "portway"
         return _complain(f"{_sentence(error)}; see `{command} --help`", 2)

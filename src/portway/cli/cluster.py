@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import click
 
+from portway.cli import params
 from portway.cli.errors import CliError
-from portway.client.api import ApiClient
+from portway.client.api import ApiClient, ClusterConfig
 from portway.client.kubeconfig import KubeconfigError, Overrides, load
 from portway.client.protocol import ApiUnreachable
 from portway.kube.errors import StatusError, Unauthorized
@@ -18,10 +20,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _OPTIONS = (
     click.option("-n", "--namespace", default="", metavar="NAME", help="namespace, instead of the context's"),
-    click.option("--kubeconfig", default="", metavar="FILE", help="instead of $KUBECONFIG or ~/.kube/config"),
+    click.option(
+        "--kubeconfig",
+        default="",
+        metavar="FILE",
+        help="instead of $KUBECONFIG or ~/.kube/config",
+        shell_complete=params.files,
+    ),
     click.option("--context", default="", metavar="NAME", help="context of the kubeconfig to use"),
-    click.option("-s", "--server", default="", metavar="URL", help="address of the cluster's API"),
-    click.option("--token", default="", metavar="TOKEN", help="bearer token to log in with"),
+    params.checked_option("-s", "--server", metavar="URL", help="address of the cluster's API", check=params.server),
+    params.checked_option("--token", metavar="TOKEN", help="bearer token to log in with", check=params.token),
     click.option("--insecure-skip-tls-verify", is_flag=True, help="do not verify the server's certificate"),
 )
 
@@ -44,6 +52,11 @@ class Connection:
     plain_server: str
 
 
+def segment(name: str) -> str:
+    """A name as part of a path: whatever was typed is one segment."""
+    return quote(name, safe="", errors="surrogateescape")
+
+
 def options(command: F) -> F:
     """Add kubectl's connection options; the command gets them as keyword arguments, for `connected`."""
     for option in reversed(_OPTIONS):
@@ -56,7 +69,7 @@ def connected(action: Callable[[Connection], Awaitable[T]], **said: Any) -> T:
     try:
         kubeconfig = load(said.pop("kubeconfig"))
         overrides = Overrides(**said)
-        config = kubeconfig.resolve(overrides)
+        config = _checked(kubeconfig.resolve(overrides))
         plain = _plain_server(kubeconfig.contexts, kubeconfig.clusters, overrides.context or kubeconfig.current_context)
     except KubeconfigError as error:
         raise CliError(f"{error}; --kubeconfig or $KUBECONFIG names another file") from error
@@ -79,12 +92,23 @@ def connected(action: Callable[[Connection], Awaitable[T]], **said: Any) -> T:
         raise CliError(f"cannot reach {error}") from error
 
 
+def _checked(config: ClusterConfig) -> ClusterConfig:
+    """Hold what stands in the kubeconfig to the same as what is typed: the HTTP library would raise its own errors."""
+    try:
+        params.server(config.server)
+    except ValueError as error:
+        raise KubeconfigError(f"server: {error}") from error
+    return config
+
+
 def _plain_server(contexts: Any, clusters: Any, context: str) -> str:
     """The plain listener that `portway up` wrote into the cluster's extensions."""
     from portway.up.kubeconfig import EXTENSION
 
     cluster = clusters.get((contexts.get(context) or {}).get("cluster")) or {}
-    for entry in cluster.get("extensions") or []:
+    extensions = cluster.get("extensions")
+    for entry in extensions if isinstance(extensions, list) else ():
         if isinstance(entry, dict) and entry.get("name") == EXTENSION:
-            return str((entry.get("extension") or {}).get("server") or "")
+            extension = entry.get("extension")
+            return str(extension.get("server") or "") if isinstance(extension, dict) else ""
     return ""

@@ -34,19 +34,24 @@ def command(all_namespaces: bool, every: bool, form: str | None, **said: Any) ->
 
     async def show(connection: Connection) -> None:
         namespace = "" if all_namespaces else connection.explicit_namespace or "kube-system"
-        services = await _services(connection, namespace, "" if every else links.CLUSTER_SERVICE)
+        selector = "" if every else links.CLUSTER_SERVICE
         if form is None:
-            click.echo(as_kubectl(connection.server, services))
+            await _in_kubectls_words(connection, namespace, selector)
             return
+        services = await _services(connection, namespace, selector)
         slices = await _list(connection, "/apis/discovery.k8s.io/v1", namespace, "endpointslices", "")
         found = describe(connection.server, services, slices)
         click.echo({"json": output.as_json, "yaml": output.as_yaml}[form](found) if form != "wide" else _table(found))
 
+    cluster.connected(show, **said)
+
+
+async def _in_kubectls_words(connection: Connection, namespace: str, selector: str) -> None:
     try:
-        cluster.connected(show, **said)
+        click.echo(as_kubectl(connection.server, await _services(connection, namespace, selector)))
     finally:
-        if form is None:
-            click.echo(f"\n{_HINT}")
+        # As kubectl: also when the server refuses or cannot be reached, not when there is none to ask.
+        click.echo(f"\n{_HINT}")
 
 
 def as_kubectl(server: str, services: Sequence[Object]) -> str:
@@ -110,6 +115,6 @@ async def _services(connection: Connection, namespace: str, selector: str) -> Se
 
 
 async def _list(connection: Connection, base: str, namespace: str, plural: str, selector: str) -> Sequence[Object]:
-    middle = f"/namespaces/{namespace}" if namespace else ""
+    middle = f"/namespaces/{cluster.segment(namespace)}" if namespace else ""
     page = await connection.client.list(f"{base}{middle}/{plural}", label_selector=selector)
     return page.items

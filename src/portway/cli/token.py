@@ -34,8 +34,10 @@ def create(serviceaccount: str, duration: str, audiences: tuple[str, ...], **sai
     request = token_request(audiences, seconds(duration))
 
     async def show(connection: Connection) -> None:
-        path = f"/api/v1/namespaces/{connection.namespace}/serviceaccounts/{serviceaccount}/token"
-        answer = await connection.client.create(path, request)
+        account = (
+            f"namespaces/{cluster.segment(connection.namespace)}/serviceaccounts/{cluster.segment(serviceaccount)}"
+        )
+        answer = await connection.client.create(f"/api/v1/{account}/token", request)
         token = (answer.get("status") or {}).get("token")
         if not token:
             raise CliError("the API answered without a token")

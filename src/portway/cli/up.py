@@ -6,7 +6,10 @@ from typing import Any
 
 import click
 
+from portway.cli import params
+from portway.up.errors import SettingsError
 from portway.up.settings import DEFAULTS, OPTIONS, Option, load
+from portway.up.values import Choice, boolean, path
 
 _SWITCHES = frozenset({"demo"})
 """Flags without a value; in the configuration file they are true or false."""
@@ -22,22 +25,48 @@ def _flag(option: Option) -> click.Option:
     name = [f"--{option.name}"]
     if option.name in _SWITCHES:
         return click.Option(name, is_flag=True, default=None, help=_help(option))
-    return click.Option(name, metavar=option.metavar, multiple=option.many, help=_help(option))
+    return click.Option(
+        name,
+        metavar=option.metavar,
+        multiple=option.many,
+        help=_help(option),
+        shell_complete=_completion(option),
+    )
+
+
+def _completion(option: Option) -> params.Complete | None:
+    if option.metavar in ("FILE", "DIR"):
+        return params.files if option.metavar == "FILE" else params.directories
+    if option.parse is boolean:
+        return params.words("true", "false")
+    return params.words(*option.parse.allowed) if isinstance(option.parse, Choice) else None
 
 
 def _run(config: str | None, **flags: Any) -> int:
     given = {name.replace("_", "-"): value for name, value in flags.items() if value not in (None, ())}
-    settings = load(given, Path(config).expanduser() if config else None)
+    settings = load(given, None if config is None else _config_file(config))
     from portway.up.run import up
 
     return up(settings, dict(os.environ))
+
+
+def _config_file(text: str) -> Path:
+    try:
+        return path(text)
+    except ValueError as error:
+        raise SettingsError(f"--config: {error}", usage=True) from None
 
 
 command = click.Command(
     "up",
     callback=_run,
     params=[
-        click.Option(["--config"], metavar="FILE", help="YAML file with any of these settings, without their dashes"),
+        click.Option(
+            ["--config"],
+            metavar="FILE",
+            help="YAML file with any of these settings, without their dashes",
+            shell_complete=params.files,
+        ),
         *map(_flag, OPTIONS.values()),
     ],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},

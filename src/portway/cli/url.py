@@ -36,7 +36,7 @@ def command(service: str, http: bool, **said: Any) -> None:
             raise CliError(
                 "the kubeconfig knows no plain listener of this cluster; portway up --insecure-port 8080 opens one"
             )
-        path = f"/api/v1/namespaces/{connection.namespace}/services/{name}"
+        path = f"/api/v1/namespaces/{cluster.segment(connection.namespace)}/services/{cluster.segment(name)}"
         found = await connection.client.get(path)
         server = connection.plain_server if http else connection.server
         click.echo(url(server, found, port))

@@ -11,6 +11,7 @@ import click
 
 from portway.cli import output
 from portway.cli.errors import CliError
+from portway.cli.params import path_option
 from portway.up import datadir, users
 from portway.up.datadir import DataDir
 from portway.up.settings import default_data_dir
@@ -34,8 +35,8 @@ def command() -> None:
 
 def _file_options(function: F) -> F:
     """Which file is edited."""
-    data_dir = click.option("--data-dir", default="", metavar="DIR", help="of the cluster  [default: ~/.portway]")
-    file = click.option("--basic-auth-file", default="", metavar="FILE", help="edit this file instead of DIR's")
+    data_dir = path_option("--data-dir", "DIR", "of the cluster  [default: ~/.portway]")
+    file = path_option("--basic-auth-file", "FILE", "edit this file instead of DIR's")
     return data_dir(file(function))
 
 
@@ -47,18 +48,23 @@ def _password_option(function: F) -> F:
 class _Target:
     """The file, and the running cluster that reads it."""
 
-    def __init__(self, data_dir: str, basic_auth_file: str) -> None:
-        root = Path(data_dir).expanduser().absolute() if data_dir else default_data_dir()
+    def __init__(self, data_dir: Path | None, basic_auth_file: Path | None) -> None:
+        root = data_dir or default_data_dir()
         self.directory = DataDir(root)
-        self.file = Path(basic_auth_file).expanduser() if basic_auth_file else self.directory.htpasswd
-        if not basic_auth_file and not root.is_dir():
+        self.file = basic_auth_file or self.directory.htpasswd
+        if basic_auth_file is None and not root.is_dir():
             raise CliError(f"there is no data directory {root} yet: `portway up` makes it; --data-dir names another")
 
     def tell(self, what: str) -> None:
         """Say what was done; and have the running cluster read the file again."""
         running = datadir.holder(self.directory)
-        if running is not None:
-            os.kill(running, signal.SIGHUP)
+        try:
+            if running is not None:
+                os.kill(running, signal.SIGHUP)
+        except ProcessLookupError:
+            running = None
+        except PermissionError as error:
+            raise CliError(f"{what}, but the running portway is another user's: send SIGHUP to {running}") from error
         click.echo(what if running is None else f"{what}; the running portway has been told")
 
 
@@ -67,7 +73,9 @@ class _Target:
 @click.option("--group", "groups", multiple=True, metavar="NAME", help="a group of the user; may be repeated")
 @_password_option
 @_file_options
-def add(name: str, groups: tuple[str, ...], password_stdin: bool, data_dir: str, basic_auth_file: str) -> None:
+def add(
+    name: str, groups: tuple[str, ...], password_stdin: bool, data_dir: Path | None, basic_auth_file: Path | None
+) -> None:
     """Add a user; the password is asked for."""
     target = _Target(data_dir, basic_auth_file)
     users.check_name(name)
@@ -83,7 +91,7 @@ def add(name: str, groups: tuple[str, ...], password_stdin: bool, data_dir: str,
 @click.argument("name")
 @_password_option
 @_file_options
-def passwd(name: str, password_stdin: bool, data_dir: str, basic_auth_file: str) -> None:
+def passwd(name: str, password_stdin: bool, data_dir: Path | None, basic_auth_file: Path | None) -> None:
     """Set another password; what was logged in with the old one must log in again."""
     target = _Target(data_dir, basic_auth_file)
     known = {entry.name: entry for entry in users.entries(target.file)}
@@ -96,7 +104,7 @@ def passwd(name: str, password_stdin: bool, data_dir: str, basic_auth_file: str)
 @command.command("remove")
 @click.argument("name")
 @_file_options
-def remove(name: str, data_dir: str, basic_auth_file: str) -> None:
+def remove(name: str, data_dir: Path | None, basic_auth_file: Path | None) -> None:
     """Remove a user."""
     target = _Target(data_dir, basic_auth_file)
     users.remove(target.file, name)
@@ -106,7 +114,7 @@ def remove(name: str, data_dir: str, basic_auth_file: str) -> None:
 @command.command("list")
 @click.option("-o", "--output", "form", type=click.Choice(["json", "yaml", "name"]), help="instead of a table")
 @_file_options
-def list_users(form: str | None, data_dir: str, basic_auth_file: str) -> None:
+def list_users(form: str | None, data_dir: Path | None, basic_auth_file: Path | None) -> None:
     """List the users."""
     found = users.entries(_Target(data_dir, basic_auth_file).file)
     if form == "name":
@@ -121,7 +129,10 @@ def list_users(form: str | None, data_dir: str, basic_auth_file: str) -> None:
 
 def _password(from_stdin: bool) -> str:
     if from_stdin:
-        password = sys.stdin.readline().rstrip("\r\n")
+        try:
+            password = sys.stdin.readline().rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise CliError("the password is not text (UTF-8)") from None  # the codec's words quote it
     elif sys.stdin.isatty():
         password = str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
     else:

@@ -5,6 +5,7 @@ It knows nothing of what they do. A child that exits with 78 (EX_CONFIG) would o
 """
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -79,7 +80,11 @@ class Supervisor:
         delay = FIRST_DELAY
         while not self._stopping.is_set():
             started = loop.time()
-            code = await self._run(child)
+            try:
+                code = await self._run(child)
+            except OSError as error:  # no memory, no process ids: that may pass
+                print(f"portway: {child.name} cannot be started: {error}", file=sys.stderr, flush=True)
+                code = os.EX_OSERR
             if self._stopping.is_set():
                 return
             if code == EX_CONFIG:
@@ -106,7 +111,10 @@ class Supervisor:
             preexec_fn=_ignore_reload,
         )
         self._running[child.name] = process
-        if process.stdin is not None:
+        if self._stopping.is_set():
+            # `_end` came while it was being spawned and saw nothing to end; it has nothing to finish yet.
+            process.kill()
+        elif process.stdin is not None:
             process.stdin.write(child.input)
             process.stdin.close()
         return await process.wait()

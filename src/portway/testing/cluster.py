@@ -1,6 +1,8 @@
 """An embedded cluster of real processes for a test: started on free ports, waited for, and ended by its process id."""
 
+import errno
 import json
+import secrets
 import socket
 import ssl
 import subprocess
@@ -51,11 +53,22 @@ def _no_verification() -> ssl.SSLContext:
     return context
 
 
+PORTS = range(10000, 30000)
+"""Below what the kernel hands out by itself (ip_local_port_range) and what node ports take: a port that was free stays
+so until it is used, whatever other tests and their connections do meanwhile.
+"""
+
+
 def free_port() -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
+    """A TCP port of this machine's 127.0.0.1 that nobody listens on."""
+    while True:
+        try:
+            with socket.create_server(("127.0.0.1", secrets.choice(PORTS))) as sock:
+                port: int = sock.getsockname()[1]
+                return port
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
 
 
 def wait_until(condition: Any, failure: str, seconds: float = START) -> None:

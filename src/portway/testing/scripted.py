@@ -132,6 +132,8 @@ class ScriptedApi:
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         """(method, raw path, query)"""
         self.times: list[float] = []
+        self.waits: list[float] = []
+        """For whoever follows this API: the delays of its backoff."""
         """Monotonic seconds."""
         self.headers: list[dict[str, str]] = []
         self.bodies: list[bytes] = []

@@ -81,7 +81,7 @@ class Banner:
         url = links.first_link(server, service).rstrip() + "/"
         if not self._settings.plain_server or not url.startswith(server):
             return Row(links.title(service), url, True)
-        token = self._credentials.tokens.read_text("ascii").partition(",")[0]
+        token = self._credentials.tokens.read_text("utf-8").partition(",")[0]
         headers = {"Authorization": f"Bearer {token}"}
         status = await ask.over_tcp(PLAIN_ADDRESS, self._settings.plain_port, url[len(server) :], headers)
         return Row(links.title(service), url, 200 <= status < 400)

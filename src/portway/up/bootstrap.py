@@ -48,8 +48,40 @@ class Credentials:
 
 
 def bootstrap(settings: UpSettings, directory: DataDir) -> Credentials:
-    """Bring the data directory up to date; UpError for a file that cannot be read or used."""
+    """Bring the data directory up to date; UpError for a file that cannot be read, written or used."""
     given.check(settings)
+    try:
+        credentials = _make_all(settings, directory)
+    except OSError as error:
+        raise UpError(f"data directory {directory.root}: {_words_of(error)}") from error
+    for problem in join_trust(settings, directory):
+        raise problem
+    return credentials
+
+
+def join_trust(settings: UpSettings, directory: DataDir) -> list[UpError]:
+    """Put the cluster's own authority and token beside the operator's, where the workers read them.
+
+    Again at each reload, so that a token added to the operator's file counts. A file that cannot be joined stays as it
+    was and keeps no other from being joined; what was wrong is returned.
+    """
+    problems = []
+    for target, own, theirs in (
+        (directory.run / "client-ca.pem", directory.pki / "ca.crt", settings.client_ca_file),
+        (directory.run / "tokens.csv", directory.admin_tokens, settings.token_auth_file),
+    ):
+        try:
+            _join(target, own, theirs)
+        except OSError as error:
+            problems.append(UpError(_words_of(error)))
+    return problems
+
+
+def _words_of(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+
+
+def _make_all(settings: UpSettings, directory: DataDir) -> Credentials:
     authority = _authority(directory)
     admin = _admin_certificate(directory, authority)
     tls_cert, tls_key = _serving_files(settings, directory, authority)
@@ -57,6 +89,7 @@ def bootstrap(settings: UpSettings, directory: DataDir) -> Credentials:
     signing_key = settings.service_account_signing_key_file or directory.pki / "sa.key"
     if settings.service_account_signing_key_file is None:
         _make(signing_key, certificates.make_signing_key)
+        _check_open(signing_key, "key")
     htpasswd = settings.basic_auth_file or directory.htpasswd
     if settings.basic_auth_file is None:
         _make(htpasswd, lambda: b"")
@@ -169,15 +202,6 @@ def _make(path: Path, content: Callable[[], bytes]) -> None:
         write_private(path, content())
 
 
-def join_trust(settings: UpSettings, directory: DataDir) -> None:
-    """Put the cluster's own authority and token beside the operator's, where the workers read them.
-
-    Again at each reload, so that a token added to the operator's file counts.
-    """
-    _join(directory.run / "client-ca.pem", directory.pki / "ca.crt", settings.client_ca_file)
-    _join(directory.run / "tokens.csv", directory.admin_tokens, settings.token_auth_file)
-
-
 def _join(target: Path, own: Path, given: Path | None) -> None:
     content = own.read_bytes()
     if given is not None:
@@ -188,7 +212,10 @@ def _join(target: Path, own: Path, given: Path | None) -> None:
 def _demo_user(directory: DataDir, htpasswd: Path) -> str:
     """The demo user's password: the one of an earlier run while it still opens the door, else a new one."""
     known = directory.demo_password
-    password = known.read_text("ascii").strip() if known.exists() else ""
+    try:
+        password = known.read_text("ascii").strip()
+    except (FileNotFoundError, UnicodeDecodeError):
+        password = ""
     if not (password and users.has(htpasswd, DEMO_USER)):
         password = secrets.token_urlsafe(9)
         # 72 random bits can't be guessed whatever the hash costs; a cheap one lets the first page come sooner.

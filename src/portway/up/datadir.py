@@ -12,6 +12,7 @@
 Contents are `bootstrap.py`'s. Everything is for the owner alone (0700, files 0600).
 """
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -128,14 +129,23 @@ def _refuse_other_uses(directory: DataDir) -> None:
 
 def clear_run(directory: DataDir) -> None:
     """Forget what an earlier run left; call it with the lock held."""
-    shutil.rmtree(directory.run, ignore_errors=True)
-    directory.run.mkdir(mode=0o700)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(directory.run)
+        directory.run.mkdir(mode=0o700)
+    except OSError as error:
+        raise UpError(
+            f"cannot empty {directory.run}: {error.strerror or error}; remove it, or choose another with --data-dir"
+        ) from error
 
 
 def take_lock(directory: DataDir) -> IO[str]:
     """Hold the directory until the returned file is closed or the process ends, however it ends."""
-    handle = open(directory.lock, "a+", encoding="ascii")  # noqa: SIM115 - it stays open for the life of the process
-    os.chmod(directory.lock, 0o600)
+    try:
+        handle = open(directory.lock, "a+", encoding="ascii", errors="replace")  # noqa: SIM115 - open for our whole life
+        os.chmod(directory.lock, 0o600)
+    except OSError as error:
+        raise UpError(f"cannot use {directory.lock}: {error.strerror}; choose another with --data-dir") from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

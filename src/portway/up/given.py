@@ -1,9 +1,10 @@
-"""The files that an operator names in flags: can they be read, and do they hold what they should?
+"""The files that an operator names in flags: can they be read or written, and do they hold what they should?
 
 Asked once, before a child starts, so that a mistake is one line that names the flag. Each reader of such a file checks
 it again when it reads it, for it may have changed by then.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,9 @@ def check(settings: UpSettings) -> None:
     _check("--service-account-signing-key-file", settings.service_account_signing_key_file, _signing_key)
     for file in settings.service_account_key_file:
         _check("--service-account-key-file", file, _public_keys)
+    _check_log("--audit-log-path", settings.audit_log_path)
+    if settings.access_log != "off":
+        _check_log("--access-log-path", settings.access_log_path)
 
 
 def _check(flag: str, file: Path | None, read: Callable[[Path], object]) -> None:
@@ -31,9 +35,22 @@ def _check(flag: str, file: Path | None, read: Callable[[Path], object]) -> None
         raise UpError(f"{flag}: {file}: not a text file (UTF-8)") from error
     except OSError as error:
         raise UpError(f"cannot read {flag} {file}: {error.strerror}") from error
+    except RecursionError:
+        raise UpError(f"{flag}: {file}: nested too deeply") from None
     except ValueError as error:
         words = " ".join(str(error).split()).rpartition(f"{file}: ")[2]  # some readers name the file themselves
         raise UpError(f"{flag}: {file}: {words}") from error
+
+
+def _check_log(flag: str, path: str) -> None:
+    """Make the directory and open the file to append, as kube-apiserver does when it starts."""
+    if path in ("", "-") or Path(path).is_fifo():  # a pipe's reader may come later, and would go when we close it
+        return
+    try:
+        Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY, 0o600))
+    except OSError as error:
+        raise UpError(f"cannot write {flag} {path}: {error.strerror}") from error
 
 
 # What checks a file is imported here, by the start that needs it: most starts name no file.

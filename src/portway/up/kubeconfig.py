@@ -84,7 +84,7 @@ def _ours(content: bytes) -> bool:
 
     try:
         found = yaml.safe_load(content)
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except (yaml.YAMLError, ValueError, RecursionError):
         return False
     if found is None:
         return True

@@ -29,12 +29,14 @@ _API_BACKLOG = 1024
 
 def up(settings: UpSettings, environment: Mapping[str, str]) -> int:
     """Run a cluster until it is told to stop; the exit code. Raises UpError when it cannot start."""
+    # Whoever holds the lock may be told to reload (`portway user` does): until the supervisor has a handler for that,
+    # everything is still being read for the first time.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     listeners.check(_listeners(settings))
     directory = datadir.prepare(settings.data_dir)
     with contextlib.closing(datadir.take_lock(directory)):
         datadir.clear_run(directory)
         credentials = bootstrap.bootstrap(settings, directory)
-        bootstrap.join_trust(settings, directory)
         with listening(directory.api_socket) as api, listening(directory.streams_socket) as streams:
             children = _children(settings, directory, credentials, (api, streams), environment)
             return asyncio.run(_supervise(settings, directory, credentials, children))
@@ -60,11 +62,8 @@ class _Supervisor(Supervisor):
 
     def signal(self, number: int) -> None:
         if number == signal.SIGHUP:
-            try:
-                bootstrap.join_trust(self._up_settings, self._directory)
-            except OSError as error:
-                print(f"portway: reload: {error}; what was read before stays in force", file=sys.stderr, flush=True)
-                return
+            for problem in bootstrap.join_trust(self._up_settings, self._directory):
+                print(f"portway: reload: {problem}; what was read before stays in force", file=sys.stderr, flush=True)
         super().signal(number)
 
 

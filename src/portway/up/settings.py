@@ -54,9 +54,11 @@ class Option:
 def _as_text(raw: object) -> str:
     if isinstance(raw, bool):
         return "true" if raw else "false"
-    if isinstance(raw, (str, int)):
-        return str(raw)
-    raise ValueError("must be a single value" if isinstance(raw, (list, dict)) else "has no value")
+    if raw is None:
+        raise ValueError("has no value")
+    if isinstance(raw, (list, dict)):
+        raise ValueError("must be a single value")
+    return str(raw)
 
 
 def _option(parse: Callable[[str], Any], metavar: str, help: str, **more: Any) -> Any:  # noqa: A002
@@ -132,7 +134,7 @@ class UpSettings:
         values.output_path, "FILE", "where the access log goes; - = standard output", default="-"
     )
     controllers: tuple[str, ...] = _option(
-        values.text,
+        values.controller,
         "LIST",
         "controllers to run: * = all, -name = all but it",
         many=True,
@@ -214,7 +216,10 @@ def default_data_dir(environment: Mapping[str, str] = os.environ) -> Path:
     state = environment.get("XDG_STATE_HOME", "")
     if state.startswith("/"):
         return Path(state) / "portway"
-    return Path.home() / ".portway"
+    try:
+        return Path.home() / ".portway"
+    except RuntimeError:
+        raise SettingsError("there is no home directory; give the cluster one with --data-dir", usage=True) from None
 
 
 def load(flags: Mapping[str, object], config_file: Path | None = None) -> UpSettings:
@@ -241,7 +246,9 @@ def read_config(file: Path) -> Mapping[str, object]:
         content = yaml.safe_load(file.read_text("utf-8"))
     except OSError as error:
         raise SettingsError(f"--config: cannot read {file}: {error.strerror}", usage=True) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise SettingsError(f"{file}: not YAML that can be read: nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError: not UTF-8, or a date that the calendar doesn't have
         raise SettingsError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
     if content is None:
         return {}

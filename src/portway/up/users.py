@@ -44,6 +44,8 @@ def put(file: Path, name: str, password: str, groups: Sequence[str], *, rounds: 
     check_name(name)
     try:
         hashed = hash_password(password, rounds) if rounds else hash_password(password)
+    except UnicodeEncodeError:
+        raise UpError("the password is not text (UTF-8)") from None  # the codec's words quote it
     except ValueError as error:
         raise UpError(str(error)) from error
     line = ":".join([name, hashed, *([",".join(groups)] if groups else [])])
@@ -68,10 +70,10 @@ def remove(file: Path, name: str) -> None:
 
 def check_name(name: str) -> None:
     """UpError for a name that the file, or HTTP's basic scheme (RFC 7617: no colon), cannot carry."""
-    if not name or ":" in name or name.startswith("#") or not name.isprintable() or name != name.strip():
-        raise UpError(f'"{name}" cannot be a user name: printable, without colon, spaces around it or a leading #')
     if name.startswith("system:"):
         raise UpError(f'"{name}" cannot be a user name: system: belongs to Kubernetes')
+    if not name or ":" in name or name.startswith("#") or not name.isprintable() or name != name.strip():
+        raise UpError(f'"{name}" cannot be a user name: printable, without colon, spaces around it or a leading #')
 
 
 def check_group(name: str) -> None:

@@ -127,6 +127,14 @@ def limit(value: str) -> tuple[str, float]:
     return name.replace("-", "_"), found
 
 
+def controller(value: str) -> str:
+    """A controller's name, `-name` or `*`."""
+    from portway.controllers.manager import enabled_names  # here, because few starts name one
+
+    enabled_names(text(value))
+    return value
+
+
 def choice(*allowed: str) -> "Choice":
     """One of a few words."""
     return Choice(allowed)
