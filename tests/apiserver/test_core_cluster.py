@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import orjson
 import pytest
 
 from portway.apiserver import openapiv2
-from portway.apiserver.cache import Cache
+from portway.apiserver.cache import Cache, Entry
 from portway.apiserver.kinds import KINDS
+from portway.apiserver.kinds.base import Kind
+from portway.apiserver.namespaces import Reaper
 from portway.storage import MemoryStore, Watch, WatchLagged
 from portway.testing.api import InProcessApi
 from portway.testing.asgi import Answer, Caller
@@ -77,6 +80,78 @@ def test_nothing_is_created_in_a_namespace_that_is_being_deleted() -> None:
         await until_gone(api.admin, "n")
 
     serve(test)
+
+
+def test_a_namespace_made_anew_is_not_emptied_for_the_one_before_it() -> None:
+    async def test(api: InProcessApi) -> None:
+        await post(api.admin, NAMESPACES, {"metadata": {"name": "n"}})
+        held = {"metadata": {"name": "held", "finalizers": ["example.com/x"]}}
+        await post(api.admin, f"{NAMESPACES}/n/configmaps", held)
+        await api.admin.request("DELETE", f"{NAMESPACES}/n")
+        await api.admin.request("PUT", f"{NAMESPACES}/n/finalize", {"metadata": {"name": "n"}})
+        await post(api.admin, NAMESPACES, {"metadata": {"name": "n"}})
+        await post(api.admin, f"{NAMESPACES}/n/configmaps", {"metadata": {"name": "fresh"}})
+        # Another one goes: its turn comes after that of the first.
+        await post(api.admin, NAMESPACES, {"metadata": {"name": "z"}})
+        await api.admin.request("DELETE", f"{NAMESPACES}/z")
+        await until_gone(api.admin, "z")
+        assert (await api.admin.request("GET", f"{NAMESPACES}/n/configmaps/fresh")).status == 200
+        made_anew = (await api.admin.request("GET", f"{NAMESPACES}/n")).json()
+        assert made_anew["spec"] == {"finalizers": ["kubernetes"]}
+
+    serve(test)
+
+
+@pytest.mark.parametrize("when", ["while it is emptied", "when it is let go"])
+def test_a_namespace_that_is_replaced_while_it_is_emptied_keeps_what_the_new_one_holds(when: str) -> None:
+    async def run() -> None:
+        store = MemoryStore()
+        cache = Cache(store, 100, lambda _: None)
+        await cache.load()
+        following = asyncio.create_task(cache.run(), name="cache")
+        maps, pods = "/registry/core/configmaps/n/", "/registry/core/pods/n/"
+        deleted: list[str] = []
+
+        async def put(key: str, uid: str, **more: str) -> None:
+            name = key.rpartition("/")[2]
+            await store.create(key, orjson.dumps({"metadata": {"name": name, "uid": uid, "namespace": "n", **more}}))
+
+        async def replaced() -> None:
+            if await store.get("/registry/core/namespaces/n"):
+                await store.delete("/registry/core/namespaces/n")
+            await put("/registry/core/namespaces/n", "2")
+            await put(f"{pods}fresh", "fresh")
+            await cache.current()
+
+        async def delete(kind: Kind, entry: Entry) -> None:
+            deleted.append(entry.name)
+            await store.delete(entry.key)
+            if when == "while it is emptied":
+                await replaced()
+
+        async def release(namespace: str, uid: str) -> None:
+            assert (when, namespace, uid) == ("when it is let go", "n", "1")
+            await store.delete(f"/registry/core/namespaces/{namespace}")
+            await replaced()
+
+        await put("/registry/core/namespaces/n", "1", deletionTimestamp="2026-01-01T00:00:00Z")
+        await put(f"{maps}old", "old")
+        await cache.current()
+        reaper = Reaper(cache, KINDS, delete, release)
+        found = cache.shelf("/registry/core/namespaces/").get("/registry/core/namespaces/n")
+        assert found is not None
+        reaper.schedule(found.obj)
+        reaping = asyncio.create_task(reaper.run(), name="reaper")
+        async with asyncio.timeout(10):
+            while not reaper.idle:
+                await asyncio.sleep(0)
+        assert deleted == ["old"]
+        assert await store.get(f"{pods}fresh") is not None
+        for task in (reaping, following):
+            task.cancel()
+        await asyncio.gather(reaping, following, return_exceptions=True)
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("name", ["default", "kube-system", "kube-public"])

@@ -1,7 +1,7 @@
 """What the server does besides answering: load, follow, bootstrap, empty namespaces, compact. Owns the tasks.
 
-Start order: the state is loaded and followed first, then what it implies is restored (allocations, namespaces that were
-being emptied), then the objects that every cluster has are written, and only then is the server ready.
+Start order: the state is loaded and followed first, then what it implies is restored (allocations), then the objects
+that every cluster has are written, and only then is the server ready.
 """
 
 from __future__ import annotations
@@ -35,9 +35,6 @@ class Background:
         self._own(server.cache.run(), "follow the store")
         for problem in server.allocator.restore(server.objects("", "services")):
             _log.warning("%s", problem)
-        for namespace in server.objects("", "namespaces"):
-            if namespace["metadata"].get("deletionTimestamp"):
-                server.reaper.schedule(namespace["metadata"]["name"])
         if self._bootstrap is not None:
             for wanted in self._bootstrap.desired(server.config):
                 await self._ensure(self._bootstrap, wanted)

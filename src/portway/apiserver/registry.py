@@ -66,14 +66,11 @@ class _Reservation:
 class Registry:
     """The one way in which objects are written."""
 
-    def __init__(
-        self, store: Store, cache: Cache, kinds: Mapping[tuple[str, str], Kind], emptied: Callable[[str], None]
-    ):
-        """`kinds` by (group, plural); `emptied(namespace)` is told of each namespace that is to be emptied."""
+    def __init__(self, store: Store, cache: Cache, kinds: Mapping[tuple[str, str], Kind]) -> None:
+        """`kinds` by (group, plural)."""
         self._store = store
         self._cache = cache
         self._kinds = kinds
-        self._empty = emptied
 
     async def entry(self, kind: Kind, ctx: Context) -> Entry:
         """Returns the stored object that a request names, as of now; raises NotFound."""
@@ -201,10 +198,7 @@ class Registry:
             new["metadata"]["generation"] = new["metadata"].get("generation", 0) + 1
         namespaces.mark(kind, new)
         revision = await self._store.update(entry.key, _encode(kind, new), entry.revision)
-        stored = await self._stored(new, revision)
-        if namespaces.is_namespace(kind):
-            self._empty(ctx.name)
-        return stored
+        return await self._stored(new, revision)
 
     async def _forget(self, kind: Kind, obj: Object, ctx: Context) -> None:
         """Gives back what a deleted object held, and deletes what goes with it."""
