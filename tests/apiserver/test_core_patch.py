@@ -56,6 +56,12 @@ def test_merge_patch_does_what_rfc_7386_shows(document: Any, patch: Any, merged:
     assert merge_patch(document, patch) == merged
 
 
+def test_what_is_done_to_the_merged_document_is_not_done_to_the_patch() -> None:
+    patch = {"ports": [{"port": 80}]}
+    merge_patch({}, patch)["ports"][0]["nodePort"] = 30080
+    assert merge_patch({}, patch) == {"ports": [{"port": 80}]}
+
+
 @given(documents, documents)
 def test_a_merge_patch_applied_again_changes_nothing_more(document: Any, patch: Any) -> None:
     before = copy.deepcopy((document, patch))

@@ -45,7 +45,7 @@ def merge_patch(document: Any, patch: Any, depth: int = 0) -> Any:
     if depth > MAX_DEPTH:
         raise MalformedPatchError("the patch is nested too deeply")
     if not isinstance(patch, dict):
-        return patch
+        return copy.deepcopy(patch)  # the result is changed in place, and the patch may be applied again
     merged = dict(document) if isinstance(document, dict) else {}
     for name, value in patch.items():
         if value is None:

@@ -22,7 +22,7 @@ from portway.apiserver import metadata, namespaces
 from portway.apiserver.cache import Cache, Entry
 from portway.apiserver.kinds.base import Allocation, Context, Kind
 from portway.kube import errors
-from portway.kube.errors import AlreadyExists, Cause, InternalError, NotFound, RequestEntityTooLarge
+from portway.kube.errors import AlreadyExists, Cause, InternalError, RequestEntityTooLarge
 from portway.kube.objects import Object
 from portway.storage import KeyExists, KeyMissing, RevisionMismatch, Store
 
@@ -164,10 +164,9 @@ class Registry:
                 reservation.keep()
         except (RevisionMismatch, KeyMissing):
             return None
-        stored = await self._stored(new, revision)
         if gone:
             await self._forget(kind, new, ctx)
-        return stored
+        return await self._stored(new, revision)
 
     async def delete(self, kind: Kind, ctx: Context, conditions: Preconditions) -> tuple[Object, bool]:
         """Deletes what the request names; returns its last state, and whether it is gone (else finalizers hold it)."""
@@ -181,34 +180,46 @@ class Registry:
                 return obj, not held
             try:
                 if held:
-                    return await self._mark(kind, entry, ctx), False
-                gone = await self._store.delete(entry.key, entry.revision)
+                    return await self._stored(*await self._mark(kind, entry, ctx)), False
+                await self._store.delete(entry.key, entry.revision)
             except (RevisionMismatch, KeyMissing):
                 continue
-            await self._cache.wait(gone.mod_revision)
             await self._forget(kind, obj, ctx)
             return obj, True
         raise errors.conflict(kind.plural, ctx.name, group=kind.group)
 
-    async def _mark(self, kind: Kind, entry: Entry, ctx: Context) -> Object:
-        """Gives an object that finalizers hold its deletionTimestamp."""
+    async def _mark(self, kind: Kind, entry: Entry, ctx: Context) -> tuple[Object, int]:
+        """Gives an object that finalizers hold its deletionTimestamp; returns it and its revision."""
         new = copy.deepcopy(entry.view(kind))
         new["metadata"] |= {"deletionTimestamp": ctx.now, "deletionGracePeriodSeconds": 0}
         if kind.has_generation:
             new["metadata"]["generation"] = new["metadata"].get("generation", 0) + 1
         namespaces.mark(kind, new)
-        revision = await self._store.update(entry.key, _encode(kind, new), entry.revision)
-        return await self._stored(new, revision)
+        return new, await self._store.update(entry.key, _encode(kind, new), entry.revision)
 
     async def _forget(self, kind: Kind, obj: Object, ctx: Context) -> None:
-        """Gives back what a deleted object held, and deletes what goes with it."""
+        """Gives back what a deleted object held, deletes what goes with it, and waits until the cache shows it.
+
+        The wait comes last: whether the cache keeps up or not, the object is gone and nobody will ask for this again.
+        """
         kind.strategy.release(obj, ctx)
         for reference in kind.strategy.cascade(obj):
             dependent = self._kinds.get((reference.group, reference.plural))
             if dependent is not None:
                 inner = replace(ctx, namespace=reference.namespace, name=reference.name, subresource="")
-                with suppress(NotFound):
-                    await self.delete(dependent, inner, Preconditions())
+                await self._drop(dependent, inner)
+        await self._cache.current()
+
+    async def _drop(self, kind: Kind, ctx: Context) -> None:
+        """Deletes what `ctx` names, if it exists, as the store has it."""
+        while (found := await self._store.get(kind.key(ctx.namespace, ctx.name))) is not None:
+            entry = Entry(found.key, orjson.loads(found.value), found.mod_revision)
+            with suppress(RevisionMismatch, KeyMissing):
+                if not namespaces.held(kind, entry.obj):
+                    await self._store.delete(entry.key, entry.revision)
+                elif not entry.obj["metadata"].get("deletionTimestamp"):
+                    await self._mark(kind, entry, ctx)
+                return
 
     async def _stored(self, obj: Object, revision: int) -> Object:
         obj["metadata"]["resourceVersion"] = str(revision)
