@@ -529,6 +529,19 @@ def test_dual_stack_where_the_cluster_is() -> None:
     allocator.addresses["IPv6"].take(v6)
 
 
+def test_a_dry_run_that_adds_a_family_leaves_what_everybody_reads() -> None:
+    async def test(api: InProcessApi) -> None:
+        made = await create(api, service(clusterIP="None", ipFamilyPolicy="SingleStack"))
+        wish = service(clusterIP="None", ipFamilyPolicy="RequireDualStack")
+        answer = await api.admin.request("PUT", f"{PATH}/web?dryRun=All", wish)
+        assert answer.json()["spec"]["ipFamilies"] == ["IPv4", "IPv6"]
+        known = api.app.server.find("", "services", "default", "web")
+        assert known is not None
+        assert known["spec"]["ipFamilies"] == made["spec"]["ipFamilies"] == ["IPv4"]
+
+    serve(test)
+
+
 def test_status_of_a_load_balancer() -> None:
     async def test(api: InProcessApi) -> None:
         await create(api, service(type="LoadBalancer"))

@@ -8,6 +8,7 @@ Source: pkg/apis/core/v1/defaults.go, pkg/registry/core/service, pkg/printers, a
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -142,7 +143,7 @@ def _carry_over(spec: Spec, before: Spec) -> None:
     if spec.get("type") in _WITH_ADDRESS and before.get("type") in _WITH_ADDRESS:
         for key in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
             if not spec.get(key) and before.get(key):
-                spec[key] = before[key]
+                spec[key] = copy.deepcopy(before[key])  # `before` is what everybody reads
     if spec.get("type") in _WITH_NODE_PORTS and before.get("type") in _WITH_NODE_PORTS:
         used = {port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")}
         known = {port.get("name", ""): port.get("nodePort", 0) for port in before.get("ports") or ()}
