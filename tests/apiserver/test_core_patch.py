@@ -169,6 +169,21 @@ def test_a_patch_nested_without_end_is_refused() -> None:
         merge_patch({}, deep)
 
 
+def test_a_json_patch_that_stacks_what_it_adds_is_refused() -> None:
+    chain: Any = {}
+    for _ in range(module.MAX_DEPTH - 5):
+        chain = {"a": chain}
+    deep = "/a" * (module.MAX_DEPTH - 5)
+    stack: list[dict[str, Any]] = [{"op": "add", "path": "/0", "value": chain}]
+    for i in range(20):
+        stack += [
+            {"op": "add", "path": f"/{i + 1}", "value": chain},
+            {"op": "move", "from": f"/{i}", "path": f"/{i + 1}{deep}/b"},
+        ]
+    with pytest.raises(MalformedPatchError):
+        json_patch({}, [*stack, {"op": "copy", "from": "/20", "path": "/c"}])
+
+
 @given(documents, st.lists(operations, max_size=4))
 def test_a_json_patch_applies_or_raises_our_error_and_never_touches_its_input(document: Any, patch: Any) -> None:
     before = copy.deepcopy((document, patch))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from portway.apiserver.handlers.patch import _Change
+from portway.apiserver.options import WriteOptions
 from portway.storage import KeyValue, MemoryStore, RevisionMismatch, StoreFull
 from portway.testing.api import InProcessApi
 from portway.testing.asgi import Answer, Caller
@@ -256,6 +259,27 @@ def test_a_patch_that_is_wrong_is_refused(content_type: str, patch: Any, code: i
         assert answer.status == code
         assert words in refusal(answer)[2]
         assert (await api.admin.request("GET", f"{MAPS}/a")).json() == made
+
+    serve(test)
+
+
+def test_a_patch_is_applied_off_the_loop_and_to_a_copy() -> None:
+    async def test(api: InProcessApi) -> None:
+        await created(api.admin, MAPS, config_map(x="y"))
+        server, threads = api.app.server, set[int]()
+        old = server.find("", "configmaps", "default", "a")
+        assert old is not None
+
+        def engine(obj: dict[str, Any]) -> dict[str, Any]:
+            threads.add(threading.get_ident())
+            obj["data"]["x"] = "z"
+            return obj
+
+        ctx = server.own_context("update", "default", "a")
+        change = _Change(engine, server.kind_of(old), str, WriteOptions(), ctx, [])
+        assert (await change(old))["data"] == {"x": "z"}
+        assert old["data"] == {"x": "y"}
+        assert threading.get_ident() not in threads
 
     serve(test)
 

@@ -7,6 +7,7 @@ that every cluster has are written, and only then is the server ready.
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 from collections.abc import Coroutine
 from typing import Any
@@ -67,8 +68,11 @@ class Background:
                 return
             changed = bootstrap.reconcile(existing, wanted)
             if changed is not None:
-                ctx = server.own_context("update", namespace, name)
-                await server.registry.update(kind, lambda _: changed, ctx)
+
+                async def replacement(_: Object) -> Object:
+                    return copy.deepcopy(changed)
+
+                await server.registry.update(kind, replacement, server.own_context("update", namespace, name))
         except (AlreadyExists, NotFound):
             # Somebody else was faster, or the namespace is being deleted: as good as done.
             return

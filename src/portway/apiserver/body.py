@@ -191,7 +191,15 @@ def _yaml(body: bytes) -> Any:
                 raise _Unreadable("exceeded max depth")
         # JSON is what the rest works on: keys become strings, numbers JSON's.
         return orjson.loads(orjson.dumps(yaml.load(body, Loader=_Loader), option=orjson.OPT_NON_STR_KEYS))  # noqa: S506
-    except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+    except (
+        yaml.YAMLError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
         # More than YAMLError: a tag that doesn't fit its text (!!int "") is news to PyYAML.
         raise _Unreadable(f"error converting YAML to JSON: {error}") from error
 

@@ -11,7 +11,7 @@ handlers'; the emptying of a deleted namespace is `namespaces`'.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,7 +33,8 @@ _ATTEMPTS = 30
 _NAME_ATTEMPTS = 8
 """How often another generated name is tried (KEP-4420)."""
 
-Change = Callable[[Object], Object]
+Change = Callable[[Object], Awaitable[Object]]
+"""The stored object, which stays as it is → its successor, which is the registry's to change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ class Registry:
         return await self._stored(obj, revision)
 
     async def update(self, kind: Kind, change: Change, ctx: Context) -> Object:
-        """Replaces the object that the request names by what `change` makes of a copy of it; returns it as stored.
+        """Replaces the object that the request names by what `change` makes of it; returns it as stored.
 
         `change` is called again when another writer was faster; a resourceVersion of its own in the result then no
         longer fits. Raises NotFound, Conflict, Invalid, and what `change` raises.
@@ -125,7 +126,7 @@ class Registry:
         for _ in range(_ATTEMPTS):
             entry = await self.entry(kind, ctx)
             old = entry.view(kind)
-            new = change(copy.deepcopy(old))
+            new = await change(old)
             _check_version(kind, new, old, ctx)
             self._prepare_update(kind, new, old, ctx)
             if _same(new, old):
@@ -145,7 +146,7 @@ class Registry:
         metadata.tidy(new)
         causes = metadata.validate(new, strategy.name_errors) + metadata.validate_update(new, old)
         _refuse(kind, new, causes + strategy.validate_update(new, old, ctx))
-        ctx.warnings[:] = [*ctx.warnings, *(text for text in strategy.warnings(new) if text not in ctx.warnings)]
+        ctx.warnings.extend(strategy.warnings(new))
         if kind.has_generation and ctx.subresource == "" and strategy.generation(new, old):
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
 

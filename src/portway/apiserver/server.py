@@ -6,6 +6,7 @@ One `Server` per process. `app` makes it, starts and stops it; handlers get it w
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
@@ -96,10 +97,11 @@ class Server:
             await self.registry.delete(kind, ctx, Preconditions(uid=entry.obj["metadata"]["uid"]))
 
     async def _release(self, namespace: str, uid: str) -> None:
-        def without_finalizers(obj: Object) -> Object:
-            obj.get("spec", {}).pop("finalizers", None)
-            obj["metadata"]["uid"] = uid
-            return obj
+        async def without_finalizers(obj: Object) -> Object:
+            new = copy.deepcopy(obj)
+            new.get("spec", {}).pop("finalizers", None)
+            new["metadata"]["uid"] = uid
+            return new
 
         ctx = self.own_context("update", "", namespace, "finalize")
         with suppress(NotFound, Conflict):

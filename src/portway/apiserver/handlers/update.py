@@ -26,7 +26,7 @@ async def update(server: Server, request: Request, route: Route) -> Response:
     obj = await decoded(request, expected(kind), options, ctx)
     _check_place(obj, route)
 
-    def replacement(_: Object) -> Object:
+    async def replacement(_: Object) -> Object:
         if not kind.unconditional_update and not obj["metadata"].get("resourceVersion"):
             causes = [errors.invalid_value("metadata.resourceVersion", 0, "must be specified for an update")]
             raise errors.invalid(kind.kind, route.name, causes, kind.group)
