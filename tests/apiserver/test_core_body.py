@@ -107,6 +107,11 @@ def test_depth_is_counted_over_lists_and_objects() -> None:
     assert too_deep([value])
 
 
+@pytest.mark.parametrize("value", [None, 1, True, "x"])
+def test_a_scalar_has_no_depth(value: Any) -> None:
+    assert not too_deep(value)
+
+
 def seconds_for(body: bytes, content_type: str = "application/json") -> float:
     """Processor time, so that a busy machine doesn't count."""
     began = time.process_time()

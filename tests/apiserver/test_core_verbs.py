@@ -232,6 +232,9 @@ ACCEPTED = f"accepted media types include: {JSON_PATCH}, {MERGE}, {STRATEGIC}"
         ("application/json", {"data": {}}, 415, ACCEPTED),
         (MERGE, b"{", 400, "error decoding patch"),
         (MERGE, [1], 400, "a JSON object is expected"),
+        (MERGE, b"null", 400, "a JSON object is expected"),
+        (STRATEGIC, b"true", 400, "a JSON object is expected"),
+        (JSON_PATCH, b"1", 400, "a list of operations"),
         (
             MERGE,
             {"data": {"x": 1}},

@@ -206,7 +206,7 @@ def _yaml(body: bytes) -> Any:
 
 def too_deep(value: Any) -> bool:
     """Says whether a document is nested deeper than MAX_DEPTH."""
-    level, nested = [value], 0
+    level, nested = [value] if isinstance(value, dict | list) else [], 0
     while level:
         nested += 1
         if nested > MAX_DEPTH:
