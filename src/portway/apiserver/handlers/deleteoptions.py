@@ -17,7 +17,7 @@ from portway.apiserver.options import number
 from portway.apiserver.registry import Preconditions
 from portway.kube import errors
 
-_EXPECTED = Expected("v1", "DeleteOptions", any_group=True)
+_EXPECTED = Expected("v1", "DeleteOptions", any_version=True)
 _POLICIES = ("Foreground", "Background", "Orphan")
 
 
