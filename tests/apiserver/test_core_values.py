@@ -233,6 +233,7 @@ def test_a_continue_token_says_again_what_it_was_made_of(revision: int, after: s
         Continuation(-2, "a").token(),
         Continuation(5, "/a").token(),
         base64.urlsafe_b64encode(b'{"v":"meta.k8s.io/v1","rv":"5","start":"a\\u0000"}').decode(),
+        base64.urlsafe_b64encode(b'{"v":"meta.k8s.io/v1","rv":true,"start":"a\\u0000"}').decode(),
         base64.urlsafe_b64encode(b'{"v":"v2","rv":5,"start":"a\\u0000"}').decode(),
         base64.urlsafe_b64encode(b'{"v":"meta.k8s.io/v1","rv":5,"start":"a"}').decode(),
     ],
