@@ -11,6 +11,7 @@ import pytest
 
 from portway.apiserver.handlers.patch import _Change
 from portway.apiserver.options import WriteOptions
+from portway.apiserver.routing import Route
 from portway.storage import KeyValue, MemoryStore, RevisionMismatch, StoreFull
 from portway.testing.api import InProcessApi
 from portway.testing.asgi import Answer, Caller
@@ -243,7 +244,11 @@ ACCEPTED = f"accepted media types include: {JSON_PATCH}, {MERGE}, {STRATEGIC}"
         ),
         (MERGE, {"kind": "Pod"}, 400, "cannot be handled as a ConfigMap"),
         (MERGE, {"metadata": {"resourceVersion": "1"}}, 409, "the object has been modified"),
-        (MERGE, {"metadata": {"name": "b"}}, 422, 'metadata.name: Invalid value: "b": field is immutable'),
+        (MERGE, {"metadata": {"name": "b"}}, 400, "the name of the object (b) does not match the name on the URL (a)"),
+        (JSON_PATCH, [{"op": "remove", "path": "/metadata"}], 400, "name must be provided"),
+        (MERGE, {"metadata": "b"}, 400, "cannot unmarshal string into Go struct field ConfigMap.metadata"),
+        (MERGE, {"metadata": {"namespace": "b"}}, 400, "does not match the namespace"),
+        (MERGE, {"metadata": {"uid": "b"}}, 409, "Precondition failed: UID in precondition: b"),
         (JSON_PATCH, {"op": "add"}, 400, "a list of operations"),
         (
             JSON_PATCH,
@@ -279,7 +284,8 @@ def test_a_patch_is_applied_off_the_loop_and_to_a_copy() -> None:
             return obj
 
         ctx = server.own_context("update", "default", "a")
-        change = _Change(engine, server.kind_of(old), str, WriteOptions(), ctx, [])
+        route = Route(server.kind_of(old), "patch", "default", "a", "")
+        change = _Change(engine, route, str, WriteOptions(), ctx, [])
         assert (await change(old))["data"] == {"x": "z"}
         assert old["data"] == {"x": "y"}
         assert threading.get_ident() not in threads

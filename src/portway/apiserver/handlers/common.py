@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from portway.apiserver import body, render, table
+from portway.apiserver import body, metadata, render, table
 from portway.apiserver.body import Expected
 from portway.apiserver.http import Request, Response
 from portway.apiserver.kinds.base import Context, Kind
 from portway.apiserver.negotiation import Representation, negotiate
 from portway.apiserver.options import WriteOptions
+from portway.apiserver.routing import Route
+from portway.kube.errors import BadRequest
 from portway.kube.objects import Object
 
 
@@ -36,6 +38,16 @@ async def decoded(request: Request, what: Expected, options: WriteOptions, ctx: 
     if options.validation == "Warn":
         ctx.warnings.extend(found.problems)
     return found.obj
+
+
+def check_place(obj: Object, route: Route) -> None:
+    """Refuses an object that is another than the URL's."""
+    given = obj.setdefault("metadata", {})
+    if not given.get("name"):
+        raise BadRequest("name must be provided")
+    if given["name"] != route.name:
+        raise BadRequest(f"the name of the object ({given['name']}) does not match the name on the URL ({route.name})")
+    metadata.place(given, route.kind, route.namespace)
 
 
 def written(status: int, kind: Kind, obj: Object, request: Request, ctx: Context) -> Response:

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from portway.apiserver import body as bodies
-from portway.apiserver.handlers.common import expected, written
+from portway.apiserver.handlers.common import check_place, expected, written
 from portway.apiserver.http import Request, Response
 from portway.apiserver.kinds.base import Context, Kind
 from portway.apiserver.options import WriteOptions, write_options
@@ -50,7 +50,7 @@ async def patch(server: Server, request: Request, route: Route) -> Response:
     raw = await request.body()
     document, problems = await asyncio.to_thread(_parsed, raw, strict=options.validation != "Ignore")
     shown = partial(go_value, document) if media == STRATEGIC_PATCH else raw.decode
-    change = _Change(_engine(media, document, route.kind), route.kind, shown, options, ctx, problems)
+    change = _Change(_engine(media, document, route.kind), route, shown, options, ctx, problems)
     stored = await server.registry.update(route.kind, change, ctx)
     return written(200, route.kind, stored, request, ctx)
 
@@ -86,14 +86,14 @@ class _Change:
     def __init__(
         self,
         engine: Engine,
-        kind: Kind,
+        route: Route,
         shown: Callable[[], str],
         options: WriteOptions,
         ctx: Context,
         problems: list[str],
     ) -> None:
         self._engine = engine
-        self._kind = kind
+        self._route = route
         self._shown = shown
         self._options = options
         self._ctx = ctx
@@ -110,7 +110,8 @@ class _Change:
             raise _refusal(error) from error
         if not isinstance(new, dict):
             raise BadRequest("the patched document is not an object")
-        problems = bodies.limited(bodies.conformed(new, expected(self._kind)) + self._problems)
+        problems = bodies.limited(bodies.conformed(new, expected(self._route.kind)) + self._problems)
+        check_place(new, self._route)
         if problems and self._options.validation == "Strict":
             text = bodies.refuse_strictly(problems)
             raise errors.invalid("", "", [errors.invalid_value("patch", self._shown(), text)])
