@@ -243,7 +243,21 @@ def test_discovery_is_answered_with_304_when_it_is_known() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/api/v2", "/apis/apps", "/apis/apps/v1", "/apis//v1", "/openapi/v3/apis/apps/v1", "/openapi"]
+    "path",
+    [
+        "/api/v2",
+        "/apis/apps",
+        "/apis/apps/v1",
+        "/apis//v1",
+        "/openapi/v3/apis/apps/v1",
+        "/openapi",
+        "*",
+        "//api/v1/secrets",
+        "//api/v1/namespaces/default/secrets/a",
+        "//api",
+        "//version",
+        "//readyz",
+    ],
 )
 def test_what_is_not_offered_is_not_found(path: str) -> None:
     async def test(api: InProcessApi) -> None:
