@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from portway.apiserver.handlers.common import warnings
 from portway.apiserver.handlers.patch import _Change
 from portway.apiserver.options import WriteOptions
 from portway.apiserver.routing import Route
@@ -115,6 +116,47 @@ def test_unknown_fields_are_dropped_and_warned_about() -> None:
         assert (quiet.status, quiet.header("warning")) == (201, "")
 
     serve(test)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "content_type"),
+    [
+        ("POST", MAPS, "application/json"),
+        ("PUT", f"{MAPS}/a", "application/json"),
+        ("PATCH", f"{MAPS}/a", MERGE),
+        ("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", "application/json"),
+    ],
+)
+def test_many_unknown_fields_are_no_flood_of_warnings(method: str, target: str, content_type: str) -> None:
+    async def test(api: InProcessApi) -> None:
+        if method != "POST":
+            await created(api.admin, MAPS, config_map())
+        long = {f"{i}{'x' * 1000}": 1 for i in range(40)}
+        obj = {**({} if "selfsubject" in target else config_map()), **long, **{f"f{i}": 1 for i in range(40_000)}}
+        answer = await api.admin.request(method, target, obj, content_type=content_type)
+        assert answer.status < 300
+        sent = [value for name, value in answer.headers if name == "warning"]
+        assert sent[0] == f'299 - "unknown field \\"0{"x" * 240}"'
+        assert len(sent) <= 50
+        assert len(set(sent)) == len(sent)
+        assert sum(map(len, sent)) < 6000
+
+    serve(test)
+
+
+@pytest.mark.parametrize(
+    ("texts", "lengths"),
+    [
+        (["a", "b", "a"], [1, 1]),
+        (["a" * 4096], [4096]),
+        (["a" * 4097], [256]),
+        (["a" * 3000, "b" * 3000, "c"], [256, 256, 1]),
+        ([f"{i:0300}" for i in range(40)], [256] * 16),
+        ([str(i) for i in range(10, 99)], [2] * 50),
+    ],
+)
+def test_warnings_are_cut_when_they_are_too_much(texts: list[str], lengths: list[int]) -> None:
+    assert [len(value) - len('299 - ""') for _, value in warnings(texts)] == lengths
 
 
 def test_a_name_that_is_taken_conflicts_and_a_dry_run_says_so_too() -> None:
