@@ -95,6 +95,7 @@ def test_no_accept_header_breaks_negotiation(accept: str) -> None:
     ("params", "watch", "error"),
     [
         ({"limit": "x"}, False, 'strconv.ParseInt: parsing "x": invalid syntax'),
+        ({"limit": "0" * 5000}, False, 'strconv.ParseInt: parsing "000'),
         ({"resourceVersion": "-1"}, False, 'strconv.ParseUint: parsing "-1": invalid syntax'),
         (
             {"resourceVersionMatch": "Exact"},
