@@ -14,7 +14,7 @@ from portway.apiserver.cache import Cache, Entry
 from portway.apiserver.kinds import KINDS
 from portway.apiserver.kinds.base import Kind
 from portway.apiserver.namespaces import Reaper
-from portway.storage import MemoryStore, Watch, WatchLagged
+from portway.storage import MemoryStore, StoreUnavailable, Watch, WatchLagged
 from portway.testing.api import InProcessApi
 from portway.testing.asgi import Answer, Caller
 
@@ -284,6 +284,28 @@ def test_probes_version_and_paths() -> None:
         assert (excused.status, excused.body) == (200, b"ok")
 
     serve(test)
+
+
+class BrokenStore(MemoryStore):
+    """A store that can be told to fail."""
+
+    broken: StoreUnavailable | None = None
+
+    def failure(self) -> StoreUnavailable | None:
+        return self.broken
+
+
+def test_a_server_whose_store_takes_no_more_writes_is_neither_ready_nor_alive() -> None:
+    store = BrokenStore()
+
+    async def test(api: InProcessApi) -> None:
+        assert (await api.admin.request("GET", "/livez/store")).status == 200
+        store.broken = StoreUnavailable("the disk refused")
+        for probe in ("livez", "readyz", "healthz"):
+            answer = await api.admin.request("GET", f"/{probe}")
+            assert (answer.status, b"[-]store failed: reason withheld\n" in answer.body) == (500, True)
+
+    serve(test, store)
 
 
 def test_every_kind_is_described_and_its_patch_validates_fields() -> None:
