@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -459,6 +460,34 @@ def test_a_put_that_would_create_needs_the_right_to_create() -> None:
         answer = await api.user("updater").request("PUT", path, lease)
         assert refusal(answer)[:2] == (403, "Forbidden")
         assert 'User "updater" cannot create resource "leases"' in refusal(answer)[2]
+
+    serve(test)
+
+
+MANY = 100_000
+ROLES = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles"
+SERVICES = "/api/v1/namespaces/default/services"
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "obj"),
+    [
+        ("POST", MAPS, {"metadata": {"name": "b", "ownerReferences": [{}] * MANY}}),
+        ("PUT", f"{MAPS}/a", {"metadata": {"name": "a", "labels": {f"{i}/": "" for i in range(MANY)}}}),
+        ("POST", ROLES, {"metadata": {"name": "b"}, "rules": [{}] * MANY}),
+        ("POST", SERVICES, {"metadata": {"name": "b"}, "spec": {"ports": [{}] * MANY}}),
+        ("POST", SERVICES, {"metadata": {"name": "b"}, "spec": {"ports": [{"port": 1}], "ipFamilies": ["x"] * MANY}}),
+        ("DELETE", f"{MAPS}/a", {"dryRun": [""] * MANY}),
+    ],
+)
+def test_of_very_many_faults_a_hundred_are_told(method: str, target: str, obj: dict[str, Any]) -> None:
+    async def test(api: InProcessApi) -> None:
+        await created(api.admin, MAPS, config_map())
+        began = time.process_time()
+        answer = await api.admin.request(method, target, obj)
+        assert (answer.status, len(answer.json()["details"]["causes"])) == (422, 100)
+        # With all of them told it takes 10 s and more, and an answer many times as long as the body.
+        assert time.process_time() - began < 4
 
     serve(test)
 

@@ -11,7 +11,7 @@ handlers'; the emptying of a deleted namespace is `namespaces`'.
 from __future__ import annotations
 
 import copy
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +20,7 @@ import orjson
 
 from portway.apiserver import metadata, namespaces
 from portway.apiserver.cache import Cache, Entry
+from portway.apiserver.kinds import common
 from portway.apiserver.kinds.base import Allocation, Context, Kind
 from portway.kube import errors
 from portway.kube.errors import AlreadyExists, Cause, InternalError, RequestEntityTooLarge
@@ -101,8 +102,7 @@ class Registry:
         strategy.prepare_create(obj, ctx)
         strategy.defaults(obj)
         metadata.tidy(obj)
-        causes = metadata.validate(obj, strategy.name_errors) + strategy.validate_create(obj, ctx)
-        _refuse(kind, obj, causes)
+        _refuse(kind, obj, metadata.validate(obj, strategy.name_errors), strategy.validate_create(obj, ctx))
         ctx.warnings.extend(strategy.warnings(obj))
         key = kind.key(ctx.namespace, obj["metadata"]["name"])
         with _Reservation(strategy.allocate(obj, None, ctx)) as reservation:
@@ -144,8 +144,8 @@ class Registry:
         strategy.defaults(new)
         strategy.prepare_update(new, old, ctx)
         metadata.tidy(new)
-        causes = metadata.validate(new, strategy.name_errors) + metadata.validate_update(new, old)
-        _refuse(kind, new, causes + strategy.validate_update(new, old, ctx))
+        causes = [*metadata.validate(new, strategy.name_errors), *metadata.validate_update(new, old)]
+        _refuse(kind, new, causes, strategy.validate_update(new, old, ctx))
         ctx.warnings.extend(strategy.warnings(new))
         if kind.has_generation and ctx.subresource == "" and strategy.generation(new, old):
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
@@ -228,9 +228,9 @@ class Registry:
         return obj
 
 
-def _refuse(kind: Kind, obj: Object, causes: list[Cause]) -> None:
-    if causes:
-        raise errors.invalid(kind.kind, obj["metadata"].get("name", ""), causes, kind.group)
+def _refuse(kind: Kind, obj: Object, *causes: Iterable[Cause]) -> None:
+    if found := common.first(*causes):
+        raise errors.invalid(kind.kind, obj["metadata"].get("name", ""), found, kind.group)
 
 
 def _encode(kind: Kind, obj: Object) -> bytes:

@@ -73,7 +73,7 @@ class ServiceStrategy(Strategy):
 
     def validate_create(self, obj: Object, ctx: Context) -> list[Cause]:
         """Upstream's rules for the whole service."""
-        return list(service_causes(obj))
+        return common.first(service_causes(obj))
 
     def prepare_update(self, new: Object, old: Object, ctx: Context) -> None:
         """Carries over what was allocated; drops what another type doesn't have, unless the client changed it."""
@@ -90,8 +90,8 @@ class ServiceStrategy(Strategy):
     def validate_update(self, new: Object, old: Object, ctx: Context) -> list[Cause]:
         """Upstream's rules for a change."""
         if ctx.subresource == "status":
-            return list(status_causes(new))
-        return [*update_causes(new, old), *service_causes(new)]
+            return common.first(status_causes(new))
+        return common.first(update_causes(new, old), service_causes(new))
 
     def allocate(self, new: Object, old: Object | None, ctx: Context) -> Allocation | None:
         """Reserves addresses and node ports, on every write but that of a status."""
