@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -39,9 +41,10 @@ def test_json_gets_kind_and_version_where_they_are_missing(content_type: str) ->
 
 
 def test_yaml_is_read_as_the_json_it_stands_for() -> None:
-    text = b"metadata: {name: a, labels: {date: 2020-01-01}}\nspec: {ports: [{port: 80}], clusterIP: None}\n"
+    labels = b"{date: 2020-01-01, time: 12:30, second: 12:30:15.5}"
+    text = b"metadata: {name: a, labels: %b}\nspec: {ports: [{port: 80}], clusterIP: None}\n" % labels
     found = read(text, "application/yaml").obj
-    assert found["metadata"]["labels"] == {"date": "2020-01-01"}
+    assert found["metadata"]["labels"] == {"date": "2020-01-01", "time": "12:30", "second": "12:30:15.5"}
     assert found["spec"] == {"ports": [{"port": 80}], "clusterIP": "None"}
 
 
@@ -65,6 +68,10 @@ def test_unknown_and_repeated_fields_are_problems_by_path() -> None:
         (b"a: [", "application/yaml", "error converting YAML to JSON"),
         (b"a: &x [1]\nb: [*x, *x]\n", "application/yaml", "aliases are not accepted"),
         (b"a: 2020-13-45\n? [1]\n: 2\n", "application/yaml", "error converting YAML to JSON"),
+        (b'a: !!int ""\n', "application/yaml", "error converting YAML to JSON"),
+        (b"a: !!bool maybe\n", "application/yaml", "error converting YAML to JSON"),
+        (b"a: !!timestamp soon\n", "application/yaml", "error converting YAML to JSON"),
+        (b"[" * 300, "application/yaml", "exceeded max depth"),
         (b"{" * 300, "application/json", "unrecognized"),
         (b'{"a":' * 300 + b"1" + b"}" * 300, "application/json", "exceeded max depth"),
         (b"nothing", "application/vnd.kubernetes.protobuf", "expected prefix 6b 38 73 00"),
@@ -98,6 +105,63 @@ def test_depth_is_counted_over_lists_and_objects() -> None:
         value = [{"a": value}]
     assert not too_deep(value)
     assert too_deep([value])
+
+
+@pytest.mark.parametrize("value", [None, 1, True, "x"])
+def test_a_scalar_has_no_depth(value: Any) -> None:
+    assert not too_deep(value)
+
+
+def seconds_for(body: bytes, content_type: str = "application/json") -> float:
+    """Processor time, so that a busy machine doesn't count."""
+    began = time.process_time()
+    try:
+        read(body, content_type)
+    except BadRequest:
+        pass
+    return time.process_time() - began
+
+
+@pytest.mark.parametrize(
+    ("make", "content_type"),
+    [
+        pytest.param(
+            lambda n: b'{"a":1,"a":2,%b}' % b",".join(b'"f%d":1' % i for i in range(n)),
+            "application/json",
+            id="fields beside a repeated one",
+        ),
+        pytest.param(
+            lambda n: b'{"a":1,"a":2,"%b":{%b}}' % (b"n" * 5 * n, b",".join(b'"f%d":[]' % i for i in range(n))),
+            "application/json",
+            id="fields below one with a long name",
+        ),
+        pytest.param(lambda n: b"a: " + b"[" * 4 * n, "application/yaml", id="YAML nesting"),
+        pytest.param(lambda n: b"a: 1" + b":1" * 2 * n, "application/yaml", id="YAML in base 60"),
+    ],
+)
+def test_a_body_takes_time_in_proportion_to_its_size(make: Callable[[int], bytes], content_type: str) -> None:
+    # Quadratic, the longer ones take 20 s and more.
+    assert seconds_for(make(60_000), content_type) < 3
+
+
+def test_of_many_problems_the_first_hundred_are_told_and_of_long_paths_the_beginning() -> None:
+    long = b'"%b":{"x":1,"x":2}' % (b"n" * 5000)
+    body = b"{%b,%b}" % (long, b",".join(b'"f%d":1,"f%d":2' % (i, i) for i in range(500)))
+    problems = read(body).problems
+    assert len(set(problems)) == len(problems) == 100
+    for told in (*problems, *repeated_fields(b"{%b}" % long)):
+        assert len(told) < 1100
+
+
+@pytest.mark.parametrize(("content_type", "at_once"), [("application/json", True), ("application/yaml", False)])
+def test_what_is_slow_to_read_is_read_off_the_loop(content_type: str, at_once: bool) -> None:
+    async def run() -> None:
+        reading = asyncio.create_task(decode(b"{}", content_type, SERVICE), name="reading")
+        await asyncio.sleep(0)
+        assert reading.done() is at_once
+        await reading
+
+    asyncio.run(run())
 
 
 documents = st.recursive(

@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import orjson
 import pytest
 
 from portway.apiserver import openapiv2
-from portway.apiserver.cache import Cache
+from portway.apiserver.cache import Cache, Entry
 from portway.apiserver.kinds import KINDS
-from portway.storage import MemoryStore, Watch, WatchLagged
+from portway.apiserver.kinds.base import Kind
+from portway.apiserver.namespaces import Reaper
+from portway.storage import MemoryStore, StoreUnavailable, Watch, WatchLagged
 from portway.testing.api import InProcessApi
 from portway.testing.asgi import Answer, Caller
 
@@ -77,6 +80,78 @@ def test_nothing_is_created_in_a_namespace_that_is_being_deleted() -> None:
         await until_gone(api.admin, "n")
 
     serve(test)
+
+
+def test_a_namespace_made_anew_is_not_emptied_for_the_one_before_it() -> None:
+    async def test(api: InProcessApi) -> None:
+        await post(api.admin, NAMESPACES, {"metadata": {"name": "n"}})
+        held = {"metadata": {"name": "held", "finalizers": ["example.com/x"]}}
+        await post(api.admin, f"{NAMESPACES}/n/configmaps", held)
+        await api.admin.request("DELETE", f"{NAMESPACES}/n")
+        await api.admin.request("PUT", f"{NAMESPACES}/n/finalize", {"metadata": {"name": "n"}})
+        await post(api.admin, NAMESPACES, {"metadata": {"name": "n"}})
+        await post(api.admin, f"{NAMESPACES}/n/configmaps", {"metadata": {"name": "fresh"}})
+        # Another one goes: its turn comes after that of the first.
+        await post(api.admin, NAMESPACES, {"metadata": {"name": "z"}})
+        await api.admin.request("DELETE", f"{NAMESPACES}/z")
+        await until_gone(api.admin, "z")
+        assert (await api.admin.request("GET", f"{NAMESPACES}/n/configmaps/fresh")).status == 200
+        made_anew = (await api.admin.request("GET", f"{NAMESPACES}/n")).json()
+        assert made_anew["spec"] == {"finalizers": ["kubernetes"]}
+
+    serve(test)
+
+
+@pytest.mark.parametrize("when", ["while it is emptied", "when it is let go"])
+def test_a_namespace_that_is_replaced_while_it_is_emptied_keeps_what_the_new_one_holds(when: str) -> None:
+    async def run() -> None:
+        store = MemoryStore()
+        cache = Cache(store, 100, lambda _: None)
+        await cache.load()
+        following = asyncio.create_task(cache.run(), name="cache")
+        maps, pods = "/registry/core/configmaps/n/", "/registry/core/pods/n/"
+        deleted: list[str] = []
+
+        async def put(key: str, uid: str, **more: str) -> None:
+            name = key.rpartition("/")[2]
+            await store.create(key, orjson.dumps({"metadata": {"name": name, "uid": uid, "namespace": "n", **more}}))
+
+        async def replaced() -> None:
+            if await store.get("/registry/core/namespaces/n"):
+                await store.delete("/registry/core/namespaces/n")
+            await put("/registry/core/namespaces/n", "2")
+            await put(f"{pods}fresh", "fresh")
+            await cache.current()
+
+        async def delete(kind: Kind, entry: Entry) -> None:
+            deleted.append(entry.name)
+            await store.delete(entry.key)
+            if when == "while it is emptied":
+                await replaced()
+
+        async def release(namespace: str, uid: str) -> None:
+            assert (when, namespace, uid) == ("when it is let go", "n", "1")
+            await store.delete(f"/registry/core/namespaces/{namespace}")
+            await replaced()
+
+        await put("/registry/core/namespaces/n", "1", deletionTimestamp="2026-01-01T00:00:00Z")
+        await put(f"{maps}old", "old")
+        await cache.current()
+        reaper = Reaper(cache, KINDS, delete, release)
+        found = cache.shelf("/registry/core/namespaces/").get("/registry/core/namespaces/n")
+        assert found is not None
+        reaper.schedule(found.obj)
+        reaping = asyncio.create_task(reaper.run(), name="reaper")
+        async with asyncio.timeout(10):
+            while not reaper.idle:
+                await asyncio.sleep(0)
+        assert deleted == ["old"]
+        assert await store.get(f"{pods}fresh") is not None
+        for task in (reaping, following):
+            task.cancel()
+        await asyncio.gather(reaping, following, return_exceptions=True)
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("name", ["default", "kube-system", "kube-public"])
@@ -168,7 +243,21 @@ def test_discovery_is_answered_with_304_when_it_is_known() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/api/v2", "/apis/apps", "/apis/apps/v1", "/apis//v1", "/openapi/v3/apis/apps/v1", "/openapi"]
+    "path",
+    [
+        "/api/v2",
+        "/apis/apps",
+        "/apis/apps/v1",
+        "/apis//v1",
+        "/openapi/v3/apis/apps/v1",
+        "/openapi",
+        "*",
+        "//api/v1/secrets",
+        "//api/v1/namespaces/default/secrets/a",
+        "//api",
+        "//version",
+        "//readyz",
+    ],
 )
 def test_what_is_not_offered_is_not_found(path: str) -> None:
     async def test(api: InProcessApi) -> None:
@@ -195,6 +284,28 @@ def test_probes_version_and_paths() -> None:
         assert (excused.status, excused.body) == (200, b"ok")
 
     serve(test)
+
+
+class BrokenStore(MemoryStore):
+    """A store that can be told to fail."""
+
+    broken: StoreUnavailable | None = None
+
+    def failure(self) -> StoreUnavailable | None:
+        return self.broken
+
+
+def test_a_server_whose_store_takes_no_more_writes_is_neither_ready_nor_alive() -> None:
+    store = BrokenStore()
+
+    async def test(api: InProcessApi) -> None:
+        assert (await api.admin.request("GET", "/livez/store")).status == 200
+        store.broken = StoreUnavailable("the disk refused")
+        for probe in ("livez", "readyz", "healthz"):
+            answer = await api.admin.request("GET", f"/{probe}")
+            assert (answer.status, b"[-]store failed: reason withheld\n" in answer.body) == (500, True)
+
+    serve(test, store)
 
 
 def test_every_kind_is_described_and_its_patch_validates_fields() -> None:

@@ -56,6 +56,12 @@ def test_merge_patch_does_what_rfc_7386_shows(document: Any, patch: Any, merged:
     assert merge_patch(document, patch) == merged
 
 
+def test_what_is_done_to_the_merged_document_is_not_done_to_the_patch() -> None:
+    patch = {"ports": [{"port": 80}]}
+    merge_patch({}, patch)["ports"][0]["nodePort"] = 30080
+    assert merge_patch({}, patch) == {"ports": [{"port": 80}]}
+
+
 @given(documents, documents)
 def test_a_merge_patch_applied_again_changes_nothing_more(document: Any, patch: Any) -> None:
     before = copy.deepcopy((document, patch))
@@ -161,6 +167,21 @@ def test_a_patch_nested_without_end_is_refused() -> None:
         deep = {"a": deep}
     with pytest.raises(MalformedPatchError):
         merge_patch({}, deep)
+
+
+def test_a_json_patch_that_stacks_what_it_adds_is_refused() -> None:
+    chain: Any = {}
+    for _ in range(module.MAX_DEPTH - 5):
+        chain = {"a": chain}
+    deep = "/a" * (module.MAX_DEPTH - 5)
+    stack: list[dict[str, Any]] = [{"op": "add", "path": "/0", "value": chain}]
+    for i in range(20):
+        stack += [
+            {"op": "add", "path": f"/{i + 1}", "value": chain},
+            {"op": "move", "from": f"/{i}", "path": f"/{i + 1}{deep}/b"},
+        ]
+    with pytest.raises(MalformedPatchError):
+        json_patch({}, [*stack, {"op": "copy", "from": "/20", "path": "/c"}])
 
 
 @given(documents, st.lists(operations, max_size=4))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from typing import Any
 
 import pytest
@@ -137,6 +138,41 @@ def test_kubectl_s_change_of_a_service_s_port_merges_with_what_the_server_filled
     merged = strategic_merge(service, patch, lambda path: merge_key("Service", path))
     assert merged["spec"]["ports"] == [{"port": 80, "nodePort": 30080, "name": "web"}, {"port": 444}]
     assert merged["spec"]["clusterIP"] == "10.0.0.1"
+
+
+def timed(original: Any, patch: Any) -> float:
+    """Processor time, so that a busy machine doesn't count."""
+    began = time.process_time()
+    strategic_merge(original, patch, lookup)
+    return time.process_time() - began
+
+
+MANY = 20_000
+NAMED = [{"name": str(i)} for i in range(MANY)]
+MORE = [{"name": str(i)} for i in range(MANY, 2 * MANY)]
+TEXTS = [str(i) for i in range(MANY)]
+
+
+@pytest.mark.parametrize(
+    ("original", "patch"),
+    [
+        pytest.param({"list": NAMED}, {"list": [*MORE, *NAMED]}, id="merged by key"),
+        pytest.param({"list": NAMED}, {"list": [{**one, "$patch": "delete"} for one in NAMED]}, id="deleted by key"),
+        pytest.param({"list": NAMED}, {"$setElementOrder/list": [*MORE, *NAMED], "list": MORE}, id="ordered by key"),
+        pytest.param({"list": NAMED}, {"$setElementOrder/list": NAMED[::-2], "list": []}, id="ordered among others"),
+        pytest.param({"set": TEXTS}, {"set": TEXTS}, id="united"),
+        pytest.param({"set": TEXTS}, {"$deleteFromPrimitiveList/set": TEXTS[::-1]}, id="values deleted"),
+        pytest.param({"set": TEXTS}, {"$setElementOrder/set": TEXTS[::-1], "set": TEXTS}, id="set ordered"),
+        pytest.param(dict.fromkeys(TEXTS, 1), {"$retainKeys": TEXTS[::-1]}, id="keys retained"),
+    ],
+)
+def test_a_merge_takes_time_in_proportion_to_its_size(original: Any, patch: Any) -> None:
+    # Quadratic, each takes 5 s and more.
+    assert timed(original, patch) < 1.5
+
+
+def test_an_element_that_was_not_there_comes_last_though_others_were_there_twice() -> None:
+    assert in_given_order([2, 1, 3, 9], [1, 3, 1, 3, 2, 1], [2], "") == [1, 3, 2, 9]
 
 
 leaves = st.none() | st.booleans() | st.integers(0, 5) | st.sampled_from(["a", "b", "replace", "delete"])

@@ -95,6 +95,7 @@ def test_no_accept_header_breaks_negotiation(accept: str) -> None:
     ("params", "watch", "error"),
     [
         ({"limit": "x"}, False, 'strconv.ParseInt: parsing "x": invalid syntax'),
+        ({"limit": "0" * 5000}, False, 'strconv.ParseInt: parsing "000'),
         ({"resourceVersion": "-1"}, False, 'strconv.ParseUint: parsing "-1": invalid syntax'),
         (
             {"resourceVersionMatch": "Exact"},
@@ -233,6 +234,7 @@ def test_a_continue_token_says_again_what_it_was_made_of(revision: int, after: s
         Continuation(-2, "a").token(),
         Continuation(5, "/a").token(),
         base64.urlsafe_b64encode(b'{"v":"meta.k8s.io/v1","rv":"5","start":"a\\u0000"}').decode(),
+        base64.urlsafe_b64encode(b'{"v":"meta.k8s.io/v1","rv":true,"start":"a\\u0000"}').decode(),
         base64.urlsafe_b64encode(b'{"v":"v2","rv":5,"start":"a\\u0000"}').decode(),
         base64.urlsafe_b64encode(b'{"v":"meta.k8s.io/v1","rv":5,"start":"a"}').decode(),
     ],

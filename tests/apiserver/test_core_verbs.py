@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from portway.apiserver.handlers.common import warnings
+from portway.apiserver.handlers.patch import _Change
+from portway.apiserver.options import WriteOptions
+from portway.apiserver.routing import Route
 from portway.storage import KeyValue, MemoryStore, RevisionMismatch, StoreFull
 from portway.testing.api import InProcessApi
 from portway.testing.asgi import Answer, Caller
@@ -111,6 +117,47 @@ def test_unknown_fields_are_dropped_and_warned_about() -> None:
         assert (quiet.status, quiet.header("warning")) == (201, "")
 
     serve(test)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "content_type"),
+    [
+        ("POST", MAPS, "application/json"),
+        ("PUT", f"{MAPS}/a", "application/json"),
+        ("PATCH", f"{MAPS}/a", MERGE),
+        ("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", "application/json"),
+    ],
+)
+def test_many_unknown_fields_are_no_flood_of_warnings(method: str, target: str, content_type: str) -> None:
+    async def test(api: InProcessApi) -> None:
+        if method != "POST":
+            await created(api.admin, MAPS, config_map())
+        long = {f"{i}{'x' * 1000}": 1 for i in range(40)}
+        obj = {**({} if "selfsubject" in target else config_map()), **long, **{f"f{i}": 1 for i in range(40_000)}}
+        answer = await api.admin.request(method, target, obj, content_type=content_type)
+        assert answer.status < 300
+        sent = [value for name, value in answer.headers if name == "warning"]
+        assert sent[0] == f'299 - "unknown field \\"0{"x" * 240}"'
+        assert len(sent) <= 50
+        assert len(set(sent)) == len(sent)
+        assert sum(map(len, sent)) < 6000
+
+    serve(test)
+
+
+@pytest.mark.parametrize(
+    ("texts", "lengths"),
+    [
+        (["a", "b", "a"], [1, 1]),
+        (["a" * 4096], [4096]),
+        (["a" * 4097], [256]),
+        (["a" * 3000, "b" * 3000, "c"], [256, 256, 1]),
+        ([f"{i:0300}" for i in range(40)], [256] * 16),
+        ([str(i) for i in range(10, 99)], [2] * 50),
+    ],
+)
+def test_warnings_are_cut_when_they_are_too_much(texts: list[str], lengths: list[int]) -> None:
+    assert [len(value) - len('299 - ""') for _, value in warnings(texts)] == lengths
 
 
 def test_a_name_that_is_taken_conflicts_and_a_dry_run_says_so_too() -> None:
@@ -229,6 +276,9 @@ ACCEPTED = f"accepted media types include: {JSON_PATCH}, {MERGE}, {STRATEGIC}"
         ("application/json", {"data": {}}, 415, ACCEPTED),
         (MERGE, b"{", 400, "error decoding patch"),
         (MERGE, [1], 400, "a JSON object is expected"),
+        (MERGE, b"null", 400, "a JSON object is expected"),
+        (STRATEGIC, b"true", 400, "a JSON object is expected"),
+        (JSON_PATCH, b"1", 400, "a list of operations"),
         (
             MERGE,
             {"data": {"x": 1}},
@@ -237,7 +287,11 @@ ACCEPTED = f"accepted media types include: {JSON_PATCH}, {MERGE}, {STRATEGIC}"
         ),
         (MERGE, {"kind": "Pod"}, 400, "cannot be handled as a ConfigMap"),
         (MERGE, {"metadata": {"resourceVersion": "1"}}, 409, "the object has been modified"),
-        (MERGE, {"metadata": {"name": "b"}}, 422, 'metadata.name: Invalid value: "b": field is immutable'),
+        (MERGE, {"metadata": {"name": "b"}}, 400, "the name of the object (b) does not match the name on the URL (a)"),
+        (JSON_PATCH, [{"op": "remove", "path": "/metadata"}], 400, "name must be provided"),
+        (MERGE, {"metadata": "b"}, 400, "cannot unmarshal string into Go struct field ConfigMap.metadata"),
+        (MERGE, {"metadata": {"namespace": "b"}}, 400, "does not match the namespace"),
+        (MERGE, {"metadata": {"uid": "b"}}, 409, "Precondition failed: UID in precondition: b"),
         (JSON_PATCH, {"op": "add"}, 400, "a list of operations"),
         (
             JSON_PATCH,
@@ -256,6 +310,28 @@ def test_a_patch_that_is_wrong_is_refused(content_type: str, patch: Any, code: i
         assert answer.status == code
         assert words in refusal(answer)[2]
         assert (await api.admin.request("GET", f"{MAPS}/a")).json() == made
+
+    serve(test)
+
+
+def test_a_patch_is_applied_off_the_loop_and_to_a_copy() -> None:
+    async def test(api: InProcessApi) -> None:
+        await created(api.admin, MAPS, config_map(x="y"))
+        server, threads = api.app.server, set[int]()
+        old = server.find("", "configmaps", "default", "a")
+        assert old is not None
+
+        def engine(obj: dict[str, Any]) -> dict[str, Any]:
+            threads.add(threading.get_ident())
+            obj["data"]["x"] = "z"
+            return obj
+
+        ctx = server.own_context("update", "default", "a")
+        route = Route(server.kind_of(old), "patch", "default", "a", "")
+        change = _Change(engine, route, str, WriteOptions(), ctx, [])
+        assert (await change(old))["data"] == {"x": "z"}
+        assert old["data"] == {"x": "y"}
+        assert threading.get_ident() not in threads
 
     serve(test)
 
@@ -314,6 +390,9 @@ def test_delete_answers_with_a_status_and_the_object_is_gone() -> None:
             "Precondition failed: UID in precondition: other, UID in object meta: ",
         ),
         ({"preconditions": {"resourceVersion": "1"}}, 409, "Precondition failed: ResourceVersion in precondition: 1, "),
+        ({"kind": "Pod"}, 400, 'Pod in version "v1" cannot be handled as a DeleteOptions'),
+        ({"kind": "Deployment", "apiVersion": "apps/v1"}, 400, "cannot be handled as a DeleteOptions"),
+        ({"apiVersion": "apps/v1", "dryRun": ["Some"]}, 422, "dryRun"),
         ({"propagationPolicy": "Sometime"}, 422, 'propagationPolicy: Unsupported value: "Sometime"'),
         ({"gracePeriodSeconds": -1}, 422, "gracePeriodSeconds"),
         ({"dryRun": ["Some"]}, 422, "dryRun"),
@@ -381,6 +460,34 @@ def test_a_put_that_would_create_needs_the_right_to_create() -> None:
         answer = await api.user("updater").request("PUT", path, lease)
         assert refusal(answer)[:2] == (403, "Forbidden")
         assert 'User "updater" cannot create resource "leases"' in refusal(answer)[2]
+
+    serve(test)
+
+
+MANY = 100_000
+ROLES = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles"
+SERVICES = "/api/v1/namespaces/default/services"
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "obj"),
+    [
+        ("POST", MAPS, {"metadata": {"name": "b", "ownerReferences": [{}] * MANY}}),
+        ("PUT", f"{MAPS}/a", {"metadata": {"name": "a", "labels": {f"{i}/": "" for i in range(MANY)}}}),
+        ("POST", ROLES, {"metadata": {"name": "b"}, "rules": [{}] * MANY}),
+        ("POST", SERVICES, {"metadata": {"name": "b"}, "spec": {"ports": [{}] * MANY}}),
+        ("POST", SERVICES, {"metadata": {"name": "b"}, "spec": {"ports": [{"port": 1}], "ipFamilies": ["x"] * MANY}}),
+        ("DELETE", f"{MAPS}/a", {"dryRun": [""] * MANY}),
+    ],
+)
+def test_of_very_many_faults_a_hundred_are_told(method: str, target: str, obj: dict[str, Any]) -> None:
+    async def test(api: InProcessApi) -> None:
+        await created(api.admin, MAPS, config_map())
+        began = time.process_time()
+        answer = await api.admin.request(method, target, obj)
+        assert (answer.status, len(answer.json()["details"]["causes"])) == (422, 100)
+        # With all of them told it takes 10 s and more, and an answer many times as long as the body.
+        assert time.process_time() - began < 4
 
     serve(test)
 

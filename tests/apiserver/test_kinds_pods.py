@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -302,6 +303,19 @@ def test_a_pod_s_own_toleration_stays() -> None:
         assert (await api.admin.request("POST", PATH, pod(tolerations=[own]))).status == 201
         answer = await api.admin.request("PATCH", f"{PATH}/p", {"spec": {"tolerations": []}}, content_type=MERGE)
         assert causes(answer.json())[0][:2] == ("spec.tolerations", "FieldValueForbidden")
+
+    serve(test)
+
+
+def test_tolerations_are_compared_in_time_proportional_to_their_number() -> None:
+    async def test(api: InProcessApi) -> None:
+        many = [{"key": f"k{i}", "operator": "Exists"} for i in range(20_000)]
+        assert (await api.admin.request("POST", PATH, pod(tolerations=many))).status == 201
+        change = {"metadata": {"labels": {"a": "b"}}}
+        began = time.process_time()
+        assert (await api.admin.request("PATCH", f"{PATH}/p", change, content_type=MERGE)).status == 200
+        # Quadratic, it takes 20 s and more.
+        assert time.process_time() - began < 5
 
     serve(test)
 

@@ -115,6 +115,25 @@ def test_questions_that_make_no_sense(spec: dict[str, Any], expected: str) -> No
     serve(test)
 
 
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (
+            {"user": "u", "nonResourceAttributes": {"path": "/x", "verb": "get"}},
+            'spec.nonResourceAttributes: Invalid value: {"path":"/x","verb":"get"}: disallowed on this kind of request',
+        ),
+        ({"user": "u"}, f'spec.resourceAttributes: Invalid value: "null": {ONE_OF}'),
+    ],
+)
+def test_local_questions_that_make_no_sense(spec: dict[str, Any], expected: str) -> None:
+    async def test(api: InProcessApi) -> None:
+        local = f"{AUTHORIZATION}namespaces/default/localsubjectaccessreviews"
+        found = await post(api.admin, local, {"spec": spec}, 422)
+        assert found["message"] == f'LocalSubjectAccessReview.authorization.k8s.io "" is invalid: {expected}'
+
+    serve(test)
+
+
 def test_a_question_has_no_name() -> None:
     async def test(api: InProcessApi) -> None:
         review = {"metadata": {"labels": {"a": "b"}}, "spec": {"resourceAttributes": ASKED}}

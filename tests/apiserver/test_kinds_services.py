@@ -529,6 +529,19 @@ def test_dual_stack_where_the_cluster_is() -> None:
     allocator.addresses["IPv6"].take(v6)
 
 
+def test_a_dry_run_that_adds_a_family_leaves_what_everybody_reads() -> None:
+    async def test(api: InProcessApi) -> None:
+        made = await create(api, service(clusterIP="None", ipFamilyPolicy="SingleStack"))
+        wish = service(clusterIP="None", ipFamilyPolicy="RequireDualStack")
+        answer = await api.admin.request("PUT", f"{PATH}/web?dryRun=All", wish)
+        assert answer.json()["spec"]["ipFamilies"] == ["IPv4", "IPv6"]
+        known = api.app.server.find("", "services", "default", "web")
+        assert known is not None
+        assert known["spec"]["ipFamilies"] == made["spec"]["ipFamilies"] == ["IPv4"]
+
+    serve(test)
+
+
 def test_status_of_a_load_balancer() -> None:
     async def test(api: InProcessApi) -> None:
         await create(api, service(type="LoadBalancer"))
@@ -546,6 +559,35 @@ def test_status_of_a_load_balancer() -> None:
             "status.loadBalancer.ingress[1].hostname",
             "status.loadBalancer.ingress[2].ipMode",
         ]
+
+    serve(test)
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["deleted", "finalizer taken off"])
+def test_a_deleted_service_lets_go_of_what_it_held_though_the_server_cannot_show_it_gone(held: bool) -> None:
+    async def test(api: InProcessApi) -> None:
+        obj = service(type="NodePort", clusterIP="10.96.0.10", ports=[{"port": 80, "nodePort": 30080}])
+        if held:
+            obj["metadata"]["finalizers"] = ["example.com/x"]
+        await create(api, obj)
+        await api.admin.request("POST", PATH.replace("services", "endpoints"), {"metadata": {"name": "web"}})
+        server = api.app.server
+        if held:
+            assert (await api.admin.request("DELETE", f"{PATH}/web")).status == 200
+        server.cache.close()
+        while server.cache.alive:
+            await asyncio.sleep(0)
+        release = {"metadata": {"finalizers": None}}
+        answer = await (
+            api.admin.request("PATCH", f"{PATH}/web", release, content_type=MERGE)
+            if held
+            else api.admin.request("DELETE", f"{PATH}/web")
+        )
+        assert answer.status == 503
+        assert (await api.store.list("/registry/core/services/default/web")).items == []
+        assert (await api.store.list("/registry/core/endpoints/default/web")).items == []
+        server.allocator.range_of("10.96.0.10").take("10.96.0.10")
+        server.allocator.ports.take(30080)
 
     serve(test)
 

@@ -1,6 +1,7 @@
 """What the controllers compute, without an API: endpoints, their layout over slices, mirrors, aggregated rules."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -121,7 +122,7 @@ def test_sidecars_have_ports_and_other_init_containers_have_none() -> None:
     sidecar = {"name": "s", "restartPolicy": "Always", "ports": [{"name": "web", "containerPort": 1}]}
     init = {"name": "i", "ports": [{"name": "web", "containerPort": 2}]}
     one = pod("p", "10.0.0.1", initContainers=[init, sidecar])
-    assert one.ports == (("web", "TCP", 1),)
+    assert one.ports == {("web", "TCP"): 1}
 
 
 def test_a_pod_without_any_of_the_ports() -> None:
@@ -302,6 +303,46 @@ def test_changed_ports_change_slices_in_place() -> None:
     slices.reach(http(range(3)))
     assert slices.reach(Wish("IPv4", ADMIN, [endpoint(i) for i in range(3)])) == 1
     assert (slices.made, [one["ports"] for one in slices.held.values()]) == (1, [ADMIN])
+
+
+def slices(count: int, address_type: str) -> list[Object]:
+    metadata = {"namespace": "demo", "labels": {}, "ownerReferences": [{"uid": "s1"}]}
+    return [
+        {"metadata": metadata | {"name": f"w{i}"}, "addressType": address_type, "ports": [{"port": i + 1}]}
+        for i in range(count)
+    ]
+
+
+def many_subsets() -> None:
+    subsets = [{"addresses": [{"ip": "10.0.0.1"}], "ports": [{"port": i + 1}]} for i in range(8000)]
+    assert len(mirror.wishes(endpoints_object(*subsets))) == 8000
+
+
+def many_slices_of_another_family() -> None:
+    wishes = [Wish("IPv6", [{"port": i + 1}], [{"addresses": ["fd00::1"]}]) for i in range(8000)]
+    planned = plan(slices(8000, "IPv4"), wishes, TEMPLATE)
+    assert (len(planned.create), len(planned.delete)) == (8000, 8000)
+
+
+def many_slices_too_many() -> None:
+    same = [one | {"ports": [], "endpoints": [{"addresses": ["10.0.0.1"]}]} for one in slices(8000, "IPv4")]
+    planned = plan(same, [Wish("IPv4", [], [])], TEMPLATE)
+    assert (len(planned.update), len(planned.delete)) == (1, 7999)
+
+
+def many_named_ports() -> None:
+    named = [{"name": f"p{i}", "containerPort": i + 1} for i in range(8000)]
+    of = service(ports=[{"name": f"p{i}", "port": 80, "targetPort": f"p{i}"} for i in range(8000)])
+    (wish,) = desired.wishes(of, [pod("p", "10.0.0.1", ports=named)], {})
+    assert [port["port"] for port in wish.ports] == list(range(1, 8001))
+
+
+@pytest.mark.parametrize("work", [many_subsets, many_slices_of_another_family, many_slices_too_many, many_named_ports])
+def test_large_objects_take_time_in_proportion_to_their_size(work: Callable[[], None]) -> None:
+    began = time.process_time()
+    work()
+    # Quadratic, each takes 2 s and more.
+    assert time.process_time() - began < 0.8
 
 
 def test_slices_of_another_family_are_not_reused() -> None:

@@ -22,6 +22,7 @@ from portway.storage import (
     CorruptDatabase,
     Event,
     KeyValue,
+    MediumFailed,
     NewerSchema,
     SqliteStore,
     StoreFull,
@@ -307,7 +308,7 @@ def test_a_disk_that_refuses_stops_the_writing(tmp_path: Path) -> None:
                 await store.create("/b", b"x" * 100_000)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        assert type(caught.value) is StoreUnavailable
+        assert type(caught.value) is MediumFailed
         with pytest.raises(StoreUnavailable, match="start again"):
             await store.create("/c", b"")
         assert (await store.list("")).items == [KeyValue("/a", b"", revision, revision)]

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from portway.storage import KeyValue, RevisionMismatch, SqliteStore, StoreFull, StoreUnavailable
+from portway.storage import KeyValue, MediumFailed, RevisionMismatch, SqliteStore, StoreFull, StoreUnavailable
 from portway.storage.journal import Journal, unneeded_rows
 from portway.storage.keyspace import Keyspace
 from portway.storage.writer import MAX_GROUP, SWEEP_ROWS
@@ -150,10 +150,12 @@ def test_an_unknown_failure_undoes_the_group_and_stops_the_writing(tmp_path: Pat
         journal, store = TrickyJournal.store(path)
         await store.create("/before", b"")
         journal.append_trouble["/2"] = trouble
+        assert store.failure() is None
         results = await asyncio.gather(
             *(store.create(f"/{number}", b"") for number in range(4)), return_exceptions=True
         )
-        assert [type(result) for result in results[2:]] == [StoreUnavailable] * 2
+        assert isinstance(results[2], StoreUnavailable)
+        assert results[2] is results[3] is await store.failed() is store.failure()
         acknowledged = [result for result in results if isinstance(result, int)]
         journal.append_trouble.clear()
         for refused in (store.create("/after", b""), store.delete("/before"), store.compact(2)):
@@ -208,6 +210,22 @@ def test_a_failed_sweep_is_done_later(tmp_path: Path) -> None:
 
     play(script())
     assert rows(path) == {8}
+
+
+def test_a_failed_sweep_is_a_failure_before_anybody_writes_again(tmp_path: Path) -> None:
+    async def script() -> None:
+        journal, store = TrickyJournal.store(tmp_path / "state.db")
+        journal.sweep_trouble = [OSError(5, "no more")]
+        failure = asyncio.ensure_future(store.failed())
+        await store.create("/a", b"")
+        await store.delete("/a")
+        await store.compact(3)
+        assert await failure is store.failure()
+        with pytest.raises(MediumFailed):
+            await store.create("/a", b"")
+        await store.close()
+
+    play(script())
 
 
 def test_the_next_opening_sweeps_what_was_left(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ once.
 import http.client
 import http.server
 import itertools
+import json
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -16,7 +18,9 @@ from typing import Any
 
 import pytest
 
+from portway.storage import MediumFailed
 from portway.testing.cluster import Cluster, self_signed, started, wait_until
+from portway.up.control import HopelessError, _open_store
 
 TOKEN = "admin-token"
 _ADDRESSES = (f"127.91.0.{i}" for i in itertools.count(1))
@@ -166,6 +170,45 @@ def test_proxying_outlives_the_control_process(cluster: Cluster, pod: Pod) -> No
     )
     assert cluster.request("GET", url("outlives"), TOKEN)[0] == 200
     wait_until(lambda: cluster.request("GET", "/readyz", TOKEN)[0] == 200, "not ready again")
+
+
+def test_a_control_process_whose_disk_refuses_comes_back_and_writes_again(cluster: Cluster) -> None:
+    (control,) = pids(cluster, "up.control")
+    path = "/api/v1/namespaces/default/configmaps"
+    made: list[str] = []
+
+    def write(name: str) -> int:
+        obj = {"metadata": {"name": name}, "data": {"x": "y" * 10_000}}
+        status = cluster.request("POST", path, TOKEN, obj)[0]
+        made.extend([name] if status == 201 else [])
+        return status
+
+    def refused() -> bool:
+        return write(f"refused{len(made)}") == 503
+
+    assert write("before") == 201
+    # The log may not grow any more; the file that standard error goes to is far smaller.
+    resource.prlimit(control, resource.RLIMIT_FSIZE, (64 * 1024, resource.RLIM_INFINITY))
+    wait_until(refused, "still written")
+    wait_until(lambda: pids(cluster, "up.control") not in ([], [control]), "not restarted")
+    wait_until(lambda: write("after") == 201, "not written again")
+    assert cluster.request("GET", "/readyz", TOKEN)[0] == 200
+    items = json.loads(cluster.request("GET", path, TOKEN)[1])["items"]
+    assert set(made) <= {item["metadata"]["name"] for item in items}
+    assert "the disk refused" in cluster.output.read_text()
+
+
+def test_a_disk_that_refuses_while_the_database_is_opened_is_tried_again(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(MediumFailed):
+            _open_store(str(tmp_path / "state.db"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    (tmp_path / "state.db").write_text("no database" * 100)
+    with pytest.raises(HopelessError):
+        _open_store(str(tmp_path / "state.db"))
 
 
 def test_while_the_api_is_away_health_says_so(cluster: Cluster) -> None:

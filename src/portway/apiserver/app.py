@@ -28,7 +28,7 @@ from portway.apiserver.reviews import VIRTUAL
 from portway.apiserver.routing import VirtualKey, VirtualRoute
 from portway.apiserver.server import Server
 from portway.kube.attributes import parse
-from portway.kube.errors import InternalError, ServiceUnavailable, StatusError, method_not_allowed
+from portway.kube.errors import InternalError, ServiceUnavailable, StatusError, method_not_allowed, no_route
 from portway.storage import StorageError, Store
 
 _NO_CACHE = (b"cache-control", b"no-cache, private")
@@ -101,6 +101,8 @@ class Application:
             await send(answer, method, send_)
 
     async def _answer(self, request: Request) -> Response | Stream:
+        if not request.path.startswith("/") or request.path.startswith("//"):
+            raise no_route()  # `*`, and what upstream's routes, which begin with one slash, don't match
         attributes = parse(request.method, request.path, request.query)
         if not attributes.resource_request:
             return self._document(request)

@@ -1,12 +1,13 @@
 """What the server does besides answering: load, follow, bootstrap, empty namespaces, compact. Owns the tasks.
 
-Start order: the state is loaded and followed first, then what it implies is restored (allocations, namespaces that were
-being emptied), then the objects that every cluster has are written, and only then is the server ready.
+Start order: the state is loaded and followed first, then what it implies is restored (allocations), then the objects
+that every cluster has are written, and only then is the server ready.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 from collections.abc import Coroutine
 from typing import Any
@@ -35,9 +36,6 @@ class Background:
         self._own(server.cache.run(), "follow the store")
         for problem in server.allocator.restore(server.objects("", "services")):
             _log.warning("%s", problem)
-        for namespace in server.objects("", "namespaces"):
-            if namespace["metadata"].get("deletionTimestamp"):
-                server.reaper.schedule(namespace["metadata"]["name"])
         if self._bootstrap is not None:
             for wanted in self._bootstrap.desired(server.config):
                 await self._ensure(self._bootstrap, wanted)
@@ -70,8 +68,11 @@ class Background:
                 return
             changed = bootstrap.reconcile(existing, wanted)
             if changed is not None:
-                ctx = server.own_context("update", namespace, name)
-                await server.registry.update(kind, lambda _: changed, ctx)
+
+                async def replacement(_: Object) -> Object:
+                    return copy.deepcopy(changed)
+
+                await server.registry.update(kind, replacement, server.own_context("update", namespace, name))
         except (AlreadyExists, NotFound):
             # Somebody else was faster, or the namespace is being deleted: as good as done.
             return

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -25,6 +27,10 @@ ACCEPTED = ("application/json", "application/yaml", protobuf.MEDIA_TYPE)
 _IN_THREAD = 128 * 1024
 """Bodies beyond this many bytes are decoded off the loop."""
 _SUMMARY = 30
+MAX_PROBLEMS = 100
+"""What a strict decoder says of one body at most, upstream's limit."""
+_MAX_PATH = 1024
+"""Characters of a path that are shown: field names are the client's, and as long as it likes."""
 MAX_DEPTH = 200
 """Nesting of a body; orjson reads 1024 levels and writes 254."""
 
@@ -35,7 +41,7 @@ class Expected:
 
     api_version: str
     kind: str
-    any_group: bool = False
+    any_version: bool = False
     """Whether the apiVersion doesn't matter (DeleteOptions are sent with any)."""
 
 
@@ -56,13 +62,13 @@ async def decode(body: bytes, content_type: str, expected: Expected, *, strict: 
 
     `strict` also looks for problems that cost time to find (fields given twice).
     """
-    if len(body) > _IN_THREAD:
-        return await asyncio.to_thread(_decode, body, content_type, expected, strict)
-    return _decode(body, content_type, expected, strict)
-
-
-def _decode(body: bytes, content_type: str, expected: Expected, strict: bool) -> Decoded:
     media = content_type.split(";", 1)[0].strip().lower() or "application/json"
+    if len(body) > _IN_THREAD or media == "application/yaml":
+        return await asyncio.to_thread(_decode, body, media, expected, strict)
+    return _decode(body, media, expected, strict)
+
+
+def _decode(body: bytes, media: str, expected: Expected, strict: bool) -> Decoded:
     parse = {"application/json": _json, "application/yaml": _yaml, protobuf.MEDIA_TYPE: _protobuf}.get(media)
     if parse is None:
         raise UnsupportedMediaType(
@@ -70,7 +76,12 @@ def _decode(body: bytes, content_type: str, expected: Expected, strict: bool) ->
         )
     obj = _parse(parse, body, expected)
     problems = repeated_fields(body) if strict and media == "application/json" else []
-    return Decoded(obj, conformed(obj, expected) + problems)
+    return Decoded(obj, limited(conformed(obj, expected) + problems))
+
+
+def limited(problems: Iterable[str]) -> list[str]:
+    """Returns what is said of the problems: each once, and the first of many."""
+    return list(islice(dict.fromkeys(problems), MAX_PROBLEMS))
 
 
 def _parse(parse: Callable[[bytes], Any], body: bytes, expected: Expected) -> Object:
@@ -96,13 +107,13 @@ def conformed(obj: Object, expected: Expected) -> list[str]:
     kind, version = obj.get("kind") or expected.kind, obj.get("apiVersion") or expected.api_version
     if not isinstance(kind, str) or not isinstance(version, str):
         raise BadRequest("the object's kind and apiVersion must be strings")
-    if not expected.any_group:
-        _check_kind(kind, version, expected)
+    _check_kind(kind, version, expected)
     obj["kind"], obj["apiVersion"] = expected.kind, expected.api_version
     try:
-        return [f'unknown field "{path}"' for path in conform(expected.api_version, expected.kind, obj)]
+        unknown = conform(expected.api_version, expected.kind, obj)
     except MismatchError as error:
         raise cannot_be_handled(expected, str(error)) from error
+    return limited(f'unknown field "{path[:_MAX_PATH]}"' for path in unknown)
 
 
 def _check_kind(kind: str, version: str, expected: Expected) -> None:
@@ -113,7 +124,7 @@ def _check_kind(kind: str, version: str, expected: Expected) -> None:
             f'{kind} in version "{short}" cannot be handled as a {expected.kind}: '
             f"converting ({package}) to ({expected.kind}): unknown conversion"
         )
-    if version != expected.api_version:
+    if version != expected.api_version and not expected.any_version:
         raise BadRequest(
             f"the API version in the data ({version}) does not match the expected API version ({expected.api_version})"
         )
@@ -145,7 +156,7 @@ def _protobuf(body: bytes) -> Any:
 
 
 class _Loader(yaml.CSafeLoader):
-    """YAML as sigs.k8s.io/yaml reads it: what looks like a date stays text."""
+    """YAML as sigs.k8s.io/yaml reads it: what looks like a date, or like a number in base 60 (12:30), stays text."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -154,20 +165,47 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
+def _number(make: Callable[[_Loader, yaml.ScalarNode], Any]) -> Callable[[_Loader, yaml.ScalarNode], Any]:
+    """A constructor of numbers that leaves base 60 alone: PyYAML takes quadratic time over it."""
+
+    def construct(loader: _Loader, node: yaml.ScalarNode) -> Any:
+        return node.value if ":" in node.value else make(loader, node)
+
+    return construct
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _number(yaml.CSafeLoader.construct_yaml_int))
+_Loader.add_constructor("tag:yaml.org,2002:float", _number(yaml.CSafeLoader.construct_yaml_float))
+
+
 def _yaml(body: bytes) -> Any:
-    """Aliases are refused: a few of them make gigabytes out of a small body."""
+    """Aliases are refused: a few of them make gigabytes out of a small body. So is nesting that libyaml is slow at."""
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(body, Loader=_Loader)):
-            raise _Unreadable("aliases are not accepted")
+        depth = 0
+        for event in yaml.parse(body, Loader=_Loader):
+            if isinstance(event, yaml.AliasEvent):
+                raise _Unreadable("aliases are not accepted")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise _Unreadable("exceeded max depth")
         # JSON is what the rest works on: keys become strings, numbers JSON's.
         return orjson.loads(orjson.dumps(yaml.load(body, Loader=_Loader), option=orjson.OPT_NON_STR_KEYS))  # noqa: S506
-    except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
+    except (
+        yaml.YAMLError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
+        # More than YAMLError: a tag that doesn't fit its text (!!int "") is news to PyYAML.
         raise _Unreadable(f"error converting YAML to JSON: {error}") from error
 
 
 def too_deep(value: Any) -> bool:
     """Says whether a document is nested deeper than MAX_DEPTH."""
-    level, nested = [value], 0
+    level, nested = [value] if isinstance(value, dict | list) else [], 0
     while level:
         nested += 1
         if nested > MAX_DEPTH:
@@ -198,22 +236,28 @@ def repeated_fields(body: bytes) -> list[str]:
             return plain
         found = True
         marked = _Pairs(plain)
-        names = [name for name, _ in pairs]
-        marked.repeated = [name for name in plain if names.count(name) > 1]
+        marked.repeated = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
         return marked
 
     value = json.loads(body, object_pairs_hook=remember)
-    return [f'duplicate field "{path}"' for path in _repeated(value, "")] if found else []
-
-
-def _repeated(value: Any, path: str) -> list[str]:
-    if isinstance(value, list):
-        return [found for i, inner in enumerate(value) for found in _repeated(inner, f"{path}[{i}]")]
-    if not isinstance(value, dict):
+    if not found:
         return []
-    start = f"{path}." if path else ""
-    own = [f"{start}{name}" for name in value.repeated] if isinstance(value, _Pairs) else []
-    return own + [found for name, inner in value.items() for found in _repeated(inner, f"{start}{name}")]
+    paths = ("".join(steps).removeprefix(".")[:_MAX_PATH] for steps in _repeated(value, ()))
+    return limited(f'duplicate field "{path}"' for path in islice(paths, MAX_PROBLEMS))
+
+
+def _repeated(value: Any, steps: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Yields the ways to fields that were given more than once, as steps: only those that are told are joined."""
+    if isinstance(value, _Pairs):
+        yield from ((*steps, ".", name) for name in value.repeated)
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if isinstance(inner, dict | list):
+                yield from _repeated(inner, (*steps, ".", name))
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            if isinstance(inner, dict | list):
+                yield from _repeated(inner, (*steps, f"[{i}]"))
 
 
 def _go_kind(value: Any) -> str:

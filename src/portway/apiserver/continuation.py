@@ -38,7 +38,7 @@ def parse(token: str) -> Continuation:
         version, revision, start = value["v"], value["rv"], value["start"]
     except (binascii.Error, ValueError, KeyError, TypeError) as error:
         raise BadRequest("continue key is not valid") from error
-    sound = version == _VERSION and isinstance(revision, int) and isinstance(start, str)
+    sound = version == _VERSION and type(revision) is int and isinstance(start, str)
     if not sound or not start.endswith("\0") or start.startswith("/") or not INCONSISTENT <= revision != 0:
         raise BadRequest("continue key is not valid")
     return Continuation(revision, start[:-1])

@@ -6,9 +6,10 @@ Source: k8s.io/apimachinery/pkg/api/validation/objectmeta.go and k8s.io/apiserve
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from portway.apiserver.kinds import common
 from portway.apiserver.kinds.base import Kind
 from portway.kube import errors, names
 from portway.kube.errors import BadRequest, Cause
@@ -64,72 +65,59 @@ def carry_over(new: Object, old: Object) -> None:
 def validate(obj: Object, name_errors: Callable[[str], list[str]]) -> list[Cause]:
     """Returns the faults of an object's metadata, in upstream's order."""
     metadata = obj["metadata"]
-    causes: list[Cause] = []
+    return common.first(
+        _name_causes(metadata, name_errors),
+        label_causes(metadata.get("labels") or {}, "metadata.labels"),
+        _annotation_causes(metadata.get("annotations") or {}),
+        _owner_causes(metadata.get("ownerReferences") or []),
+        (
+            errors.invalid_value("metadata.finalizers", finalizer, text)
+            for finalizer in metadata.get("finalizers") or []
+            for text in names.is_qualified_name(finalizer)
+        ),
+    )
+
+
+def _name_causes(metadata: dict[str, Any], name_errors: Callable[[str], list[str]]) -> Iterator[Cause]:
     if metadata.get("generateName"):
         # What is valid as a prefix need not end as a name does: the suffix comes behind it.
         prefix = metadata["generateName"].rstrip("-.") or "-"
-        causes += [
-            errors.invalid_value("metadata.generateName", metadata["generateName"], text)
-            for text in name_errors(prefix[:58])
-        ]
+        yield from common.bad("metadata.generateName", metadata["generateName"], name_errors(prefix[:58]))
     if not metadata.get("name"):
-        causes.append(errors.required("metadata.name", "name or generateName is required"))
+        yield errors.required("metadata.name", "name or generateName is required")
     else:
-        causes += [
-            errors.invalid_value("metadata.name", metadata["name"], text) for text in name_errors(metadata["name"])
-        ]
-    causes += label_causes(metadata.get("labels") or {}, "metadata.labels")
-    causes += _annotation_causes(metadata.get("annotations") or {})
-    causes += _owner_causes(metadata.get("ownerReferences") or [])
-    causes += [
-        errors.invalid_value("metadata.finalizers", finalizer, text)
-        for finalizer in metadata.get("finalizers") or []
-        for text in names.is_qualified_name(finalizer)
-    ]
-    return causes
+        yield from common.bad("metadata.name", metadata["name"], name_errors(metadata["name"]))
 
 
-def label_causes(labels: dict[str, str], field: str) -> list[Cause]:
-    """Returns the faults of a map of labels."""
-    causes = []
+def label_causes(labels: dict[str, str], field: str) -> Iterator[Cause]:
+    """Yields the faults of a map of labels."""
     for key, value in sorted(labels.items()):
-        causes += [errors.invalid_value(field, key, text) for text in names.is_qualified_name(key)]
-        causes += [errors.invalid_value(field, value, text) for text in names.is_label_value(value)]
-    return causes
+        yield from common.bad(field, key, names.is_qualified_name(key))
+        yield from common.bad(field, value, names.is_label_value(value))
 
 
-def _annotation_causes(annotations: dict[str, str]) -> list[Cause]:
+def _annotation_causes(annotations: dict[str, str]) -> Iterator[Cause]:
     field = "metadata.annotations"
-    causes = [
-        errors.invalid_value(field, key, text)
-        for key in sorted(annotations)
-        for text in names.is_qualified_name(key.lower())
-    ]
+    for key in sorted(annotations):
+        yield from common.bad(field, key, names.is_qualified_name(key.lower()))
     if sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items()) > MAX_ANNOTATIONS:
-        causes.append(errors.too_long(field, MAX_ANNOTATIONS))
-    return causes
+        yield errors.too_long(field, MAX_ANNOTATIONS)
 
 
-def _owner_causes(owners: list[dict[str, Any]]) -> list[Cause]:
+def _owner_causes(owners: list[dict[str, Any]]) -> Iterator[Cause]:
     field = "metadata.ownerReferences"
-    causes = []
-    for i, owner in enumerate(owners):
-        causes += [
-            errors.invalid_value(f"{field}[{i}].{name}", "", f"{what} must not be empty")
-            for name, what in _WHAT.items()
-            if not owner.get(name)
-        ]
+    for where, owner in common.each(owners, field):
+        for name, what in _WHAT.items():
+            if not owner.get(name):
+                yield errors.invalid_value(f"{where}.{name}", "", f"{what} must not be empty")
     controllers = [f"{owner.get('kind')}/{owner.get('name')}" for owner in owners if owner.get("controller")]
     if len(controllers) > 1:
-        causes.append(
-            errors.invalid_value(
-                field,
-                owners,
-                "Only one reference can have Controller set to true. Found "
-                f'"true" in references for {" and ".join(controllers[:2])}',
-            )
+        yield errors.invalid_value(
+            field,
+            owners,
+            "Only one reference can have Controller set to true. Found "
+            f'"true" in references for {" and ".join(controllers[:2])}',
         )
-    return causes
 
 
 _WHAT = {"apiVersion": "version", "kind": "kind", "name": "name", "uid": "uid"}

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-from portway.apiserver.cache import Cache
+from portway.apiserver.cache import Cache, Entry
 from portway.apiserver.kinds.base import Context, Kind
+from portway.apiserver.kinds.namespaces import NAMESPACE
 from portway.kube import errors
 from portway.kube.errors import Forbidden, StatusError
 from portway.kube.objects import Object
@@ -72,27 +73,39 @@ def admit(kind: Kind, obj: Object, ctx: Context) -> None:
 
 
 class Reaper:
-    """Empties deleted namespaces. `run` is to be owned by a task."""
+    """Empties deleted namespaces. `run` is to be owned by a task.
+
+    A name is not a namespace: while one is being emptied it may be forced out, and another of the same name be created.
+    So each delete asks again whether the namespace that was scheduled is still there and still to go.
+    """
 
     def __init__(
         self,
         cache: Cache,
         kinds: Sequence[Kind],
-        delete: Callable[[Kind, str, str], Awaitable[None]],
-        release: Callable[[str], Awaitable[None]],
+        delete: Callable[[Kind, Entry], Awaitable[None]],
+        release: Callable[[str, str], Awaitable[None]],
     ) -> None:
-        """`delete(kind, namespace, name)` deletes one object, `release(namespace)` takes out the finalizer."""
+        """`delete(kind, entry)` deletes that object and no other of its name.
+
+        `release(namespace, uid)` takes the finalizers out of that namespace and no other of its name.
+        """
         self._cache = cache
         self._kinds = [kind for kind in kinds if kind.namespaced and kind.store_plural is None]
         self._delete = delete
         self._release = release
-        self._wanted: set[str] = set()
+        self._wanted: set[tuple[str, str]] = set()
         self._wake = asyncio.Event()
 
-    def schedule(self, namespace: str) -> None:
-        """Has a namespace emptied."""
-        self._wanted.add(namespace)
+    def schedule(self, namespace: Object) -> None:
+        """Has a namespace emptied that is being deleted."""
+        self._wanted.add((namespace["metadata"]["name"], namespace["metadata"]["uid"]))
         self._wake.set()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left to do."""
+        return not self._wanted
 
     async def run(self) -> None:
         """Works until it is cancelled; what can't be deleted yet is tried again."""
@@ -100,30 +113,44 @@ class Reaper:
             if not self._wanted:
                 await self._wake.wait()
             self._wake.clear()
-            for namespace in sorted(self._wanted):
+            for namespace, uid in sorted(self._wanted):
                 try:
-                    if await self._reap(namespace):
-                        self._wanted.discard(namespace)
+                    if await self._reap(namespace, uid):
+                        self._wanted.discard((namespace, uid))
                 except (StatusError, StorageError) as error:
                     _log.warning("namespace %s could not be emptied, trying again: %s", namespace, error)
             if self._wanted:
                 await asyncio.sleep(_PAUSE)
 
-    async def _reap(self, namespace: str) -> bool:
+    async def _reap(self, namespace: str, uid: str) -> bool:
         """Empties a namespace and lets it go; False when something is left that finalizers hold."""
-        if not await self._empty(namespace):
-            return False
-        await self._release(namespace)
-        # What was on its way into the store when the namespace was found empty.
-        return await self._empty(namespace)
 
-    async def _empty(self, namespace: str) -> bool:
+        def dying() -> bool:
+            found = self._find(namespace)
+            return found is not None and found["uid"] == uid and bool(found.get("deletionTimestamp"))
+
+        if not await self._empty(namespace, dying):
+            return not dying()
+        await self._release(namespace, uid)
+        # What was on its way into the store when the namespace was found empty.
+        await self._empty(namespace, lambda: self._find(namespace) is None or dying())
+        return True
+
+    async def _empty(self, namespace: str, doomed: Callable[[], bool]) -> bool:
+        """Deletes what is in a namespace for as long as it is `doomed`; True when it is, and nothing is left."""
         await self._cache.current()
         for kind in self._kinds:
-            names = [entry.name for entry in self._cache.shelf(kind.prefix).scan(f"{kind.prefix}{namespace}/")]
-            for name in names:
-                await self._delete(kind, namespace, name)
+            for entry in list(self._entries(kind, namespace)):
+                if not doomed():
+                    return False
+                await self._delete(kind, entry)
         await self._cache.current()
-        return not any(
-            next(self._cache.shelf(kind.prefix).scan(f"{kind.prefix}{namespace}/"), None) for kind in self._kinds
-        )
+        return doomed() and not any(next(self._entries(kind, namespace), None) for kind in self._kinds)
+
+    def _entries(self, kind: Kind, namespace: str) -> Iterator[Entry]:
+        return self._cache.shelf(kind.prefix).scan(f"{kind.prefix}{namespace}/")
+
+    def _find(self, namespace: str) -> Object | None:
+        """The metadata of the namespace that has the name now."""
+        entry = self._cache.shelf(NAMESPACE.prefix).get(NAMESPACE.key("", namespace))
+        return entry.obj["metadata"] if entry else None

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from portway.kube import errors
 from portway.kube.errors import BadRequest, Cause
+from portway.kube.quantity import parse_int64
 from portway.kube.query import boolean
 from portway.kube.selectors import FieldSelector, LabelSelector, parse_field_selector, parse_label_selector
 
 META = "meta.k8s.io"
 VALIDATIONS = ("", "Ignore", "Warn", "Strict")
 MAX_MANAGER = 128
-MAX_INT64 = 1 << 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,10 @@ def number(params: Mapping[str, str], name: str) -> int:
     text = params.get(name, "")
     if not text:
         return 0
-    if not text.removeprefix("-").isdigit() or not text.isascii() or abs(int(text[:20])) >= MAX_INT64:
+    found = parse_int64(text)
+    if found is None:
         raise BadRequest(f'strconv.ParseInt: parsing "{text}": invalid syntax')
-    return int(text)
+    return found
 
 
 def list_options(params: Mapping[str, str], *, watch: bool) -> ListOptions:

@@ -6,7 +6,11 @@ and, as far as that allows, its place. Follows upstream's strategicpatch package
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable, Mapping
+from math import inf
 from typing import Any
+
+import orjson
 
 
 def in_given_order(merged: list[Any], original: list[Any], order: list[Any], key: str) -> list[Any]:
@@ -14,34 +18,40 @@ def in_given_order(merged: list[Any], original: list[Any], order: list[Any], key
 
     `original` is the list before the merge: it orders the elements that `order` does not name.
     """
-    wanted = [_identity(element, key) for element in order]
-    before = [_identity(element, key) for element in original]
+    wanted, before = _places(order, key), _places(original, key)
     ours = [element for element in merged if _identity(element, key) in wanted]
     others = [element for element in merged if _identity(element, key) not in wanted]
-    ours.sort(key=lambda element: wanted.index(_identity(element, key)))
+    ours.sort(key=lambda element: wanted[_identity(element, key)])
     return _interleave(others, ours, before, key)
 
 
-def _interleave(others: list[Any], ours: list[Any], before: list[Any], key: str) -> list[Any]:
+def identity(value: Any) -> Hashable:
+    """Returns what equal JSON values have in common and others haven't, as a key for dicts and sets."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS) if isinstance(value, dict | list) else value
+
+
+def _interleave(others: list[Any], ours: list[Any], before: Mapping[Hashable, int], key: str) -> list[Any]:
     """Puts each of `others` before the first of `ours`, from the last insertion on, that used to come after it."""
-    result, start = list(ours), 0
+    # What was not there before came after nothing and comes before nothing: no place for it, the last one for others.
+    places = [before.get(_identity(element, key), -1) for element in ours]
+    result: list[Any] = []
+    start = 0
     for element in others:
-        place = len(result)
-        was = _position(element, before, key)
-        for i in range(start, len(result)):
-            if was < _position(result[i], before, key) < len(before):
-                place = i
-                break
-        result.insert(place, element)
-        start = place + 1
-    return result
+        was = before.get(_identity(element, key), inf)
+        place = next((i for i in range(start, len(ours)) if places[i] > was), len(ours))
+        result += ours[start:place]
+        result.append(element)
+        start = place
+    return result + ours[start:]
 
 
-def _position(element: Any, before: list[Any], key: str) -> int:
-    """The place in the original list; the list's length for what was not there."""
-    identity = _identity(element, key)
-    return before.index(identity) if identity in before else len(before)
+def _places(elements: Iterable[Any], key: str) -> dict[Hashable, int]:
+    """The first place of each element."""
+    places: dict[Hashable, int] = {}
+    for i, element in enumerate(elements):
+        places.setdefault(_identity(element, key), i)
+    return places
 
 
-def _identity(element: Any, key: str) -> Any:
-    return element.get(key) if key and isinstance(element, dict) else element
+def _identity(element: Any, key: str) -> Hashable:
+    return identity(element.get(key) if key and isinstance(element, dict) else element)

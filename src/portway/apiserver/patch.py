@@ -45,7 +45,7 @@ def merge_patch(document: Any, patch: Any, depth: int = 0) -> Any:
     if depth > MAX_DEPTH:
         raise MalformedPatchError("the patch is nested too deeply")
     if not isinstance(patch, dict):
-        return patch
+        return copy.deepcopy(patch)  # the result is changed in place, and the patch may be applied again
     merged = dict(document) if isinstance(document, dict) else {}
     for name, value in patch.items():
         if value is None:
@@ -63,7 +63,15 @@ def json_patch(document: Any, operations: Any) -> Any:
         raise PatchTooLargeError(
             f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(operations)}"
         )
-    patched, copied = copy.deepcopy(document), 0
+    try:
+        return _operated(copy.deepcopy(document), operations)
+    except (RecursionError, orjson.JSONEncodeError) as error:
+        # Each operation is nested within bounds; many of them can still stack what they add.
+        raise MalformedPatchError("the patch nests too deeply") from error
+
+
+def _operated(patched: Any, operations: list[dict[str, Any]]) -> Any:
+    copied = 0
     for operation in operations:
         if operation.get("op") == "copy":
             copied += len(orjson.dumps(_get(patched, _pointer(operation, "from"))))

@@ -24,7 +24,7 @@ Check = Callable[[Server], bool]
 
 CHECKS: Mapping[str, Check] = {
     "ping": lambda _: True,
-    "store": lambda server: server.cache.alive,
+    "store": lambda server: server.cache.alive and server.store.failure() is None,
     "poststarthook/bootstrap": lambda server: server.ready,
     "shutdown": lambda server: not server.stopping,
 }

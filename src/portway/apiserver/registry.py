@@ -11,7 +11,7 @@ handlers'; the emptying of a deleted namespace is `namespaces`'.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,9 +20,10 @@ import orjson
 
 from portway.apiserver import metadata, namespaces
 from portway.apiserver.cache import Cache, Entry
+from portway.apiserver.kinds import common
 from portway.apiserver.kinds.base import Allocation, Context, Kind
 from portway.kube import errors
-from portway.kube.errors import AlreadyExists, Cause, InternalError, NotFound, RequestEntityTooLarge
+from portway.kube.errors import AlreadyExists, Cause, InternalError, RequestEntityTooLarge
 from portway.kube.objects import Object
 from portway.storage import KeyExists, KeyMissing, RevisionMismatch, Store
 
@@ -33,7 +34,8 @@ _ATTEMPTS = 30
 _NAME_ATTEMPTS = 8
 """How often another generated name is tried (KEP-4420)."""
 
-Change = Callable[[Object], Object]
+Change = Callable[[Object], Awaitable[Object]]
+"""The stored object, which stays as it is → its successor, which is the registry's to change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +68,11 @@ class _Reservation:
 class Registry:
     """The one way in which objects are written."""
 
-    def __init__(
-        self, store: Store, cache: Cache, kinds: Mapping[tuple[str, str], Kind], emptied: Callable[[str], None]
-    ):
-        """`kinds` by (group, plural); `emptied(namespace)` is told of each namespace that is to be emptied."""
+    def __init__(self, store: Store, cache: Cache, kinds: Mapping[tuple[str, str], Kind]) -> None:
+        """`kinds` by (group, plural)."""
         self._store = store
         self._cache = cache
         self._kinds = kinds
-        self._empty = emptied
 
     async def entry(self, kind: Kind, ctx: Context) -> Entry:
         """Returns the stored object that a request names, as of now; raises NotFound."""
@@ -103,8 +102,7 @@ class Registry:
         strategy.prepare_create(obj, ctx)
         strategy.defaults(obj)
         metadata.tidy(obj)
-        causes = metadata.validate(obj, strategy.name_errors) + strategy.validate_create(obj, ctx)
-        _refuse(kind, obj, causes)
+        _refuse(kind, obj, metadata.validate(obj, strategy.name_errors), strategy.validate_create(obj, ctx))
         ctx.warnings.extend(strategy.warnings(obj))
         key = kind.key(ctx.namespace, obj["metadata"]["name"])
         with _Reservation(strategy.allocate(obj, None, ctx)) as reservation:
@@ -120,7 +118,7 @@ class Registry:
         return await self._stored(obj, revision)
 
     async def update(self, kind: Kind, change: Change, ctx: Context) -> Object:
-        """Replaces the object that the request names by what `change` makes of a copy of it; returns it as stored.
+        """Replaces the object that the request names by what `change` makes of it; returns it as stored.
 
         `change` is called again when another writer was faster; a resourceVersion of its own in the result then no
         longer fits. Raises NotFound, Conflict, Invalid, and what `change` raises.
@@ -128,7 +126,7 @@ class Registry:
         for _ in range(_ATTEMPTS):
             entry = await self.entry(kind, ctx)
             old = entry.view(kind)
-            new = change(copy.deepcopy(old))
+            new = await change(old)
             _check_version(kind, new, old, ctx)
             self._prepare_update(kind, new, old, ctx)
             if _same(new, old):
@@ -146,9 +144,9 @@ class Registry:
         strategy.defaults(new)
         strategy.prepare_update(new, old, ctx)
         metadata.tidy(new)
-        causes = metadata.validate(new, strategy.name_errors) + metadata.validate_update(new, old)
-        _refuse(kind, new, causes + strategy.validate_update(new, old, ctx))
-        ctx.warnings[:] = [*ctx.warnings, *(text for text in strategy.warnings(new) if text not in ctx.warnings)]
+        causes = [*metadata.validate(new, strategy.name_errors), *metadata.validate_update(new, old)]
+        _refuse(kind, new, causes, strategy.validate_update(new, old, ctx))
+        ctx.warnings.extend(strategy.warnings(new))
         if kind.has_generation and ctx.subresource == "" and strategy.generation(new, old):
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
 
@@ -167,10 +165,9 @@ class Registry:
                 reservation.keep()
         except (RevisionMismatch, KeyMissing):
             return None
-        stored = await self._stored(new, revision)
         if gone:
             await self._forget(kind, new, ctx)
-        return stored
+        return await self._stored(new, revision)
 
     async def delete(self, kind: Kind, ctx: Context, conditions: Preconditions) -> tuple[Object, bool]:
         """Deletes what the request names; returns its last state, and whether it is gone (else finalizers hold it)."""
@@ -184,37 +181,46 @@ class Registry:
                 return obj, not held
             try:
                 if held:
-                    return await self._mark(kind, entry, ctx), False
-                gone = await self._store.delete(entry.key, entry.revision)
+                    return await self._stored(*await self._mark(kind, entry, ctx)), False
+                await self._store.delete(entry.key, entry.revision)
             except (RevisionMismatch, KeyMissing):
                 continue
-            await self._cache.wait(gone.mod_revision)
             await self._forget(kind, obj, ctx)
             return obj, True
         raise errors.conflict(kind.plural, ctx.name, group=kind.group)
 
-    async def _mark(self, kind: Kind, entry: Entry, ctx: Context) -> Object:
-        """Gives an object that finalizers hold its deletionTimestamp."""
+    async def _mark(self, kind: Kind, entry: Entry, ctx: Context) -> tuple[Object, int]:
+        """Gives an object that finalizers hold its deletionTimestamp; returns it and its revision."""
         new = copy.deepcopy(entry.view(kind))
         new["metadata"] |= {"deletionTimestamp": ctx.now, "deletionGracePeriodSeconds": 0}
         if kind.has_generation:
             new["metadata"]["generation"] = new["metadata"].get("generation", 0) + 1
         namespaces.mark(kind, new)
-        revision = await self._store.update(entry.key, _encode(kind, new), entry.revision)
-        stored = await self._stored(new, revision)
-        if namespaces.is_namespace(kind):
-            self._empty(ctx.name)
-        return stored
+        return new, await self._store.update(entry.key, _encode(kind, new), entry.revision)
 
     async def _forget(self, kind: Kind, obj: Object, ctx: Context) -> None:
-        """Gives back what a deleted object held, and deletes what goes with it."""
+        """Gives back what a deleted object held, deletes what goes with it, and waits until the cache shows it.
+
+        The wait comes last: whether the cache keeps up or not, the object is gone and nobody will ask for this again.
+        """
         kind.strategy.release(obj, ctx)
         for reference in kind.strategy.cascade(obj):
             dependent = self._kinds.get((reference.group, reference.plural))
             if dependent is not None:
                 inner = replace(ctx, namespace=reference.namespace, name=reference.name, subresource="")
-                with suppress(NotFound):
-                    await self.delete(dependent, inner, Preconditions())
+                await self._drop(dependent, inner)
+        await self._cache.current()
+
+    async def _drop(self, kind: Kind, ctx: Context) -> None:
+        """Deletes what `ctx` names, if it exists, as the store has it."""
+        while (found := await self._store.get(kind.key(ctx.namespace, ctx.name))) is not None:
+            entry = Entry(found.key, orjson.loads(found.value), found.mod_revision)
+            with suppress(RevisionMismatch, KeyMissing):
+                if not namespaces.held(kind, entry.obj):
+                    await self._store.delete(entry.key, entry.revision)
+                elif not entry.obj["metadata"].get("deletionTimestamp"):
+                    await self._mark(kind, entry, ctx)
+                return
 
     async def _stored(self, obj: Object, revision: int) -> Object:
         obj["metadata"]["resourceVersion"] = str(revision)
@@ -222,9 +228,9 @@ class Registry:
         return obj
 
 
-def _refuse(kind: Kind, obj: Object, causes: list[Cause]) -> None:
-    if causes:
-        raise errors.invalid(kind.kind, obj["metadata"].get("name", ""), causes, kind.group)
+def _refuse(kind: Kind, obj: Object, *causes: Iterable[Cause]) -> None:
+    if found := common.first(*causes):
+        raise errors.invalid(kind.kind, obj["metadata"].get("name", ""), found, kind.group)
 
 
 def _encode(kind: Kind, obj: Object) -> bytes:

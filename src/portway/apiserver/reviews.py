@@ -62,8 +62,8 @@ async def subject_access_review(body: Object, ctx: Context) -> Answer:
 
 async def local_subject_access_review(body: Object, ctx: Context) -> Answer:
     """Answers whether the user in the spec may, in the namespace of the URL."""
-    asked = (body.get("spec") or {}).get("resourceAttributes") or {}
-    if asked.get("namespace", "") != ctx.namespace:
+    asked = (body.get("spec") or {}).get("resourceAttributes")
+    if asked is not None and asked.get("namespace", "") != ctx.namespace:
         raise BadRequest(f"spec.resourceAttributes.namespace must match namespace: {ctx.namespace}")
     return _review(body, ctx, "LocalSubjectAccessReview", _local_causes)
 

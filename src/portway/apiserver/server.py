@@ -6,18 +6,20 @@ One `Server` per process. `app` makes it, starts and stops it; handlers get it w
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from portway.apiserver.allocator import Allocator
-from portway.apiserver.cache import Cache, Change
+from portway.apiserver.cache import Cache, Change, Entry
 from portway.apiserver.config import ApiServerConfig
 from portway.apiserver.kinds.base import Context, Kind, Services, VirtualResource
 from portway.apiserver.namespaces import Reaper
 from portway.apiserver.registry import Preconditions, Registry
 from portway.apiserver.routing import Router, VirtualKey
-from portway.kube.errors import NotFound
+from portway.kube.errors import Conflict, NotFound
 from portway.kube.identity import MASTERS, User
-from portway.kube.objects import Object, now_rfc3339
+from portway.kube.objects import Object, deleting, now_rfc3339
 from portway.kube.rbac import KINDS as RBAC_KINDS
 from portway.kube.rbac import RBAC
 from portway.storage import Store
@@ -46,7 +48,7 @@ class Server:
         self.cache = Cache(store, config.watch_history, self._changed)
         self._stored = {(kind.group, kind.plural): kind for kind in kinds if kind.store_plural is None}
         self.services = Services(config, self.rbac, self.allocator, self, self.kinds)
-        self.registry = Registry(store, self.cache, self._stored, self._emptied)
+        self.registry = Registry(store, self.cache, self._stored)
         self.reaper = Reaper(self.cache, self.kinds, self._delete, self._release)
         self.ready = False
         self.stopping = False
@@ -57,6 +59,8 @@ class Server:
         if entry.obj["kind"] in RBAC_KINDS:
             obj = None if change.type == "DELETED" else entry.obj
             self.rbac.set(entry.obj["kind"], entry.namespace, entry.name, obj)
+        elif entry.obj["kind"] == "Namespace" and change.type != "DELETED" and deleting(entry.obj):
+            self.reaper.schedule(entry.obj)
 
     def find(self, group: str, plural: str, namespace: str, name: str) -> Object | None:
         """See `kinds.base.Lookup`."""
@@ -87,25 +91,21 @@ class Server:
         """Returns the context of something that the server does of itself."""
         return self.context(SYSTEM, verb, namespace, name, subresource)
 
-    def _emptied(self, namespace: str) -> None:
-        self.reaper.schedule(namespace)
+    async def _delete(self, kind: Kind, entry: Entry) -> None:
+        ctx = self.own_context("delete", entry.namespace, entry.name)
+        with suppress(NotFound, Conflict):
+            await self.registry.delete(kind, ctx, Preconditions(uid=entry.obj["metadata"]["uid"]))
 
-    async def _delete(self, kind: Kind, namespace: str, name: str) -> None:
-        try:
-            await self.registry.delete(kind, self.own_context("delete", namespace, name), Preconditions())
-        except NotFound:
-            return
+    async def _release(self, namespace: str, uid: str) -> None:
+        async def without_finalizers(obj: Object) -> Object:
+            new = copy.deepcopy(obj)
+            new.get("spec", {}).pop("finalizers", None)
+            new["metadata"]["uid"] = uid
+            return new
 
-    async def _release(self, namespace: str) -> None:
-        def without_finalizers(obj: Object) -> Object:
-            obj.get("spec", {}).pop("finalizers", None)
-            return obj
-
-        kind = self._stored["", "namespaces"]
-        try:
-            await self.registry.update(kind, without_finalizers, self.own_context("update", "", namespace, "finalize"))
-        except NotFound:
-            return
+        ctx = self.own_context("update", "", namespace, "finalize")
+        with suppress(NotFound, Conflict):
+            await self.registry.update(self._stored["", "namespaces"], without_finalizers, ctx)
 
     def stream_opened(self, wake: asyncio.Event) -> None:
         """Has `wake` set when the server stops, until `stream_closed`."""

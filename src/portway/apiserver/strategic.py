@@ -16,11 +16,11 @@ Behaviour follows upstream's strategicpatch package, errors included (MalformedP
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from portway.apiserver.kinds.base import MergeInfo
-from portway.apiserver.order import in_given_order
+from portway.apiserver.order import identity, in_given_order
 from portway.apiserver.patch import MAX_DEPTH, MalformedPatchError, PatchDoesNotApplyError
 
 Lookup = Callable[[tuple[str, ...]], MergeInfo | None]
@@ -69,7 +69,8 @@ def _retained(original: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]
     changed = {name for name, value in patch.items() if not name.startswith("$") and value is not None}
     if not isinstance(kept, list) or not changed <= {name for name in kept if isinstance(name, str)}:
         raise MalformedPatchError("invalid patch format of retainKeys")
-    return {name: value for name, value in original.items() if name in kept}
+    retained = set(map(identity, kept))
+    return {name: value for name, value in original.items() if name in retained}
 
 
 def _merge_value(original: Any, patch: Any, path: tuple[str, ...], lookup: Lookup) -> Any:
@@ -101,18 +102,21 @@ def _merge_elements(
     plain = [element for element in patch if "$patch" not in element]
     if any(element.get("$patch") == "replace" for element in patch):
         return _plain_list(plain)
-    merged = list(original)
+    deleted = set()
     for element in patch:
         directive = element.get("$patch")
         if directive is None:
             continue
         if directive != "delete":
             raise MalformedPatchError(f"unknown patch type found: {directive}")
-        merged = [known for known in merged if known.get(key) != _key_of(element, key)]
+        deleted.add(identity(_key_of(element, key)))
+    merged = [known for known in original if identity(known.get(key)) not in deleted]
+    places: dict[Hashable, int] = {}
+    for i, known in enumerate(merged):
+        places.setdefault(identity(known.get(key)), i)
     for element in plain:
-        wanted = _key_of(element, key)
-        place = next((i for i, known in enumerate(merged) if known.get(key) == wanted), None)
-        if place is None:
+        place = places.setdefault(identity(_key_of(element, key)), len(merged))
+        if place == len(merged):
             merged.append(_plain(element))
         else:
             merged[place] = _merge_object(merged[place], element, path, lookup)
@@ -141,11 +145,11 @@ def _merge_ordered(merged: dict[str, Any], patch: dict[str, Any], path: tuple[st
 
 def _check_order(change: list[Any], order: list[Any], key: str) -> None:
     """Refuses a list in which something is patched whose place `$setElementOrder` doesn't say."""
-    known = [_key_of(element, key) for element in order] if key else order
+    known = {identity(_key_of(element, key) if key else element) for element in order}
     for element in change:
         if key and isinstance(element, dict) and "$patch" in element:
             continue
-        if (_key_of(element, key) if key else element) not in known:
+        if identity(_key_of(element, key) if key else element) not in known:
             raise MalformedPatchError("the order in patch list doesn't match $setElementOrder list")
 
 
@@ -160,16 +164,16 @@ def _delete_values(merged: dict[str, Any], name: str, values: Any) -> None:
         raise MalformedPatchError("invalid patch format of primitive list")
     known = merged.get(name)
     if isinstance(known, list):
-        merged[name] = [value for value in known if value not in values]
+        deleted = set(map(identity, values))
+        merged[name] = [value for value in known if identity(value) not in deleted]
 
 
 def _union(original: list[Any], patch: list[Any]) -> list[Any]:
     """The values of both, each once, in order of appearance."""
-    merged: list[Any] = []
-    for value in [*original, *patch]:
-        if value not in merged:
-            merged.append(value)
-    return merged
+    merged: dict[Hashable, Any] = {}
+    for value in [*original, *_plain_list(patch)]:
+        merged.setdefault(identity(value), value)
+    return list(merged.values())
 
 
 def _plain(value: Any, depth: int = 0) -> Any:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import orjson
+
 from portway.controllers.desired import MANAGED_BY, RESERVED_LABELS, SERVICE_NAME
 from portway.controllers.pods import family
 from portway.controllers.slicing import TRIGGER_TIME, Template, Wish
@@ -40,19 +42,16 @@ def wishes(endpoints: Object) -> list[Wish]:
 
     Subsets with the same ports are one wish. What is no address is left out, and so is what is beyond 1000 a subset.
     """
-    found: list[Wish] = []
+    found: dict[tuple[str, bytes], Wish] = {}
     for subset in endpoints.get("subsets") or ():
         ports = [_port(port) for port in subset.get("ports") or ()]
         for address_type in ("IPv4", "IPv6"):
             members = [one for kind, one in _members(subset) if kind == address_type]
             if not members:
                 continue
-            wish = next((w for w in found if (w.address_type, w.ports) == (address_type, ports)), None)
-            if wish is None:
-                wish = Wish(address_type, ports, [])
-                found.append(wish)
+            wish = found.setdefault((address_type, orjson.dumps(ports)), Wish(address_type, ports, []))
             wish.endpoints.extend(members)
-    return found or [Wish("IPv4", [], [])]
+    return list(found.values()) or [Wish("IPv4", [], [])]
 
 
 def _members(subset: Object) -> Iterator[tuple[str, Object]]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from portway.kube import objects
 from portway.kube.objects import Object
 
-Port = tuple[str, str, int]
-"""(name, protocol, number)"""
+Port = tuple[str, str]
+"""(name, protocol)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,8 @@ class PodFacts:
     labels: Mapping[str, str]
     addresses: Mapping[str, str]
     """Its address by family, IPv4 or IPv6: a pod has at most one of each."""
-    ports: tuple[Port, ...]
-    """Named ones only: of containers, and of init containers that keep running beside them."""
+    ports: Mapping[Port, int]
+    """The numbers of named ones: of containers, and of init containers that keep running beside them."""
     node: str
     hostname: str
     subdomain: str
@@ -56,14 +56,15 @@ def pod_facts(obj: Object) -> PodFacts:
     )
 
 
-def _named_ports(spec: Object) -> tuple[Port, ...]:
+def _named_ports(spec: Object) -> Mapping[Port, int]:
+    """The first of each name and protocol."""
     sidecars = [c for c in spec.get("initContainers") or () if c.get("restartPolicy") == "Always"]
-    return tuple(
-        (port["name"], port.get("protocol") or "TCP", port["containerPort"])
-        for container in [*(spec.get("containers") or ()), *sidecars]
-        for port in container.get("ports") or ()
-        if port.get("name")
-    )
+    found: dict[Port, int] = {}
+    for container in [*(spec.get("containers") or ()), *sidecars]:
+        for port in container.get("ports") or ():
+            if port.get("name"):
+                found.setdefault((port["name"], port.get("protocol") or "TCP"), port["containerPort"])
+    return found
 
 
 def pod_indexes(pod: PodFacts) -> Iterable[Hashable]:
@@ -96,8 +97,7 @@ def find_port(pod: PodFacts, port: Object) -> int | None:
     target = port.get("targetPort") or port["port"]
     if isinstance(target, int):
         return target
-    protocol = port.get("protocol") or "TCP"
-    return next((number for name, of, number in pod.ports if (name, of) == (target, protocol)), None)
+    return pod.ports.get((target, port.get("protocol") or "TCP"))
 
 
 def families(service: Object) -> tuple[str, ...]:

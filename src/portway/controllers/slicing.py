@@ -4,6 +4,7 @@ The rules are upstream's (spec of discovery.k8s.io/v1 and its controller): slice
 ports, at most 100 endpoints each, slices reused before new ones are made, an empty one where there would be none.
 """
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -105,21 +106,27 @@ def _settle(one: Object, wish: Wish, endpoints: list[Object], template: Template
 
 def _one_survives(slices: list[tuple[Object, list[Object]]], result: Plan) -> bool:
     """With nothing wished for, the first slice stays as an empty one and the others go."""
-    for one, _ in slices[1:]:
-        result.update = [new for new in result.update if new["metadata"]["name"] != one["metadata"]["name"]]
-        result.delete.append(one)
+    surplus = [one for one, _ in slices[1:]]
+    names = {one["metadata"]["name"] for one in surplus}
+    result.update = [new for new in result.update if new["metadata"]["name"] not in names]
+    result.delete += surplus
     return bool(slices)
 
 
 def _reuse(result: Plan) -> None:
     """A slice to be deleted becomes one to be created, when their address types agree (that field can't change)."""
-    for new in list(result.create):
-        old = next((one for one in result.delete if one["addressType"] == new["addressType"]), None)
-        if old is not None:
-            result.create.remove(new)
-            result.delete.remove(old)
-            metadata = {key: value for key, value in new["metadata"].items() if key != "generateName"}
-            result.update.append(new | {"metadata": old["metadata"] | metadata})
+    free: dict[str, deque[Object]] = {}
+    for old in result.delete:
+        free.setdefault(old["addressType"], deque()).append(old)
+    wanted, result.create = result.create, []
+    for new in wanted:
+        if not free.get(new["addressType"]):
+            result.create.append(new)
+            continue
+        old = free[new["addressType"]].popleft()
+        metadata = {key: value for key, value in new["metadata"].items() if key != "generateName"}
+        result.update.append(new | {"metadata": old["metadata"] | metadata})
+    result.delete = [old for olds in free.values() for old in olds]
 
 
 def _slice(wish: Wish, endpoints: list[Object], template: Template, old: Object | None = None) -> Object:

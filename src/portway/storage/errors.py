@@ -11,6 +11,7 @@
     ├── StoreClosed         the store was closed
     └── StoreUnavailable    the medium behind the store refuses; the message says the way out
         ├── StoreFull       there is no room; what was stored before is intact
+        ├── MediumFailed    reading or writing failed, maybe for a moment
         ├── CorruptDatabase what the file holds is not what was written
         └── NewerSchema     the file comes from a later Portway
 
@@ -108,6 +109,10 @@ class StoreUnavailable(StorageError):
 
 class StoreFull(StoreUnavailable):
     """There is no room for the write. Nothing of it was stored, everything before it was."""
+
+
+class MediumFailed(StoreUnavailable):
+    """Reading or writing failed. The store has to be opened anew, which may succeed: the contents are verified then."""
 
 
 class CorruptDatabase(StoreUnavailable):

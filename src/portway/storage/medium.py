@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from portway.storage.errors import CorruptDatabase, StoreFull, StoreUnavailable
+from portway.storage.errors import CorruptDatabase, MediumFailed, StoreFull, StoreUnavailable
 
 _SMALLEST_PAGE = 512
 """Bytes; SQLite's file format knows no smaller page, so no shorter file."""
@@ -75,4 +75,4 @@ def _translate(path: Path, error: sqlite3.Error) -> StoreUnavailable:
                 " the file and its directory must be writable, or choose another one"
             )
         case _:
-            return StoreUnavailable(f"{path}: the disk refused ({error}): mend it, then start again")
+            return MediumFailed(f"{path}: the disk refused ({error}): mend it, then start again")

@@ -5,6 +5,9 @@ The reading half is `local.py`; a write here is decided and visible in one step 
 
 from __future__ import annotations
 
+import asyncio
+
+from portway.storage.errors import StoreUnavailable
 from portway.storage.keyspace import Keyspace
 from portway.storage.local import LocalStore
 from portway.storage.protocol import KeyValue
@@ -34,6 +37,15 @@ class MemoryStore(LocalStore):
     async def compact(self, revision: int) -> None:
         """See `Store.compact`."""
         self._now().compact(revision)
+
+    def failure(self) -> StoreUnavailable | None:
+        """See `Store.failure`: memory doesn't fail."""
+        return None
+
+    async def failed(self) -> StoreUnavailable:
+        """See `Store.failed`: it never returns."""
+        never: asyncio.Future[StoreUnavailable] = asyncio.get_running_loop().create_future()
+        return await never
 
     async def close(self) -> None:
         """See `Store.close`."""

@@ -11,7 +11,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from portway.storage.errors import StoreUnavailable
 
 EventType = Literal["PUT", "DELETE"]
 
@@ -140,6 +143,14 @@ class Store(Protocol):
 
         Open watches are not disturbed. A revision that is compacted already is no error. Raises `FutureRevision`.
         """
+        ...
+
+    def failure(self) -> StoreUnavailable | None:
+        """Why no more is written until the store is opened anew; None while writes are taken."""
+        ...
+
+    async def failed(self) -> StoreUnavailable:
+        """Wait until there is a `failure`, and return it."""
         ...
 
     async def close(self) -> None:

@@ -17,7 +17,7 @@ from collections import deque
 from os import PathLike
 from pathlib import Path
 
-from portway.storage.errors import StoreClosed
+from portway.storage.errors import StoreClosed, StoreUnavailable
 from portway.storage.journal import Journal, unneeded_rows
 from portway.storage.keyspace import Keyspace
 from portway.storage.local import LocalStore
@@ -70,6 +70,14 @@ class SqliteStore(LocalStore):
         """See `Store.compact`."""
         if revision > self._now().compacted:
             await self._submit(Compact(revision))
+
+    def failure(self) -> StoreUnavailable | None:
+        """See `Store.failure`."""
+        return self._writer.broken.result() if self._writer.broken.done() else None
+
+    async def failed(self) -> StoreUnavailable:
+        """See `Store.failed`."""
+        return await asyncio.shield(asyncio.wrap_future(self._writer.broken))
 
     async def close(self) -> None:
         """See `Store.close`."""

@@ -18,10 +18,11 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
-from portway.storage.errors import FutureRevision, StorageError, StoreFull, StoreUnavailable
+from portway.storage.errors import FutureRevision, MediumFailed, StorageError, StoreFull, StoreUnavailable
 from portway.storage.journal import Journal
 from portway.storage.keyspace import Keyspace
 from portway.storage.protocol import KeyValue
@@ -76,7 +77,8 @@ class Writer:
         self._queue: SimpleQueue[Job | list[int]] = SimpleQueue()
         self._garbage: deque[int] = deque()
         self._may_sweep = True
-        self._broken: StoreUnavailable | None = None
+        self.broken: Future[StoreUnavailable] = Future()
+        """Done, with the reason, when the medium is in doubt and nothing is written any more."""
         self._thread = threading.Thread(target=self._run, name="portway-store", daemon=True)
 
     def start(self) -> None:
@@ -124,8 +126,8 @@ class Writer:
 
     def _commit(self, jobs: list[Job]) -> list[Outcome]:
         """Do the jobs in one transaction. When there is no room for all of them, in halves, so that small ones pass."""
-        if self._broken is not None:
-            return [Outcome(job, error=self._broken) for job in jobs]
+        if self.broken.done():
+            return [Outcome(job, error=self.broken.result()) for job in jobs]
         outcomes: list[Outcome] = []
         try:
             with self._journal.transaction():
@@ -176,13 +178,13 @@ class Writer:
         if isinstance(error, StoreFull):
             return error
         if not isinstance(error, StoreUnavailable):
-            error = StoreUnavailable(f"{self._journal.path}: writing failed ({error!r}): start again")
-        self._broken = error
+            error = MediumFailed(f"{self._journal.path}: writing failed ({error!r}): start again")
+        self.broken.set_result(error)
         return error
 
     def _sweep_some(self) -> None:
         """Delete some rows, oldest first. Without room for that, try again after the next write."""
-        if self._broken is not None:
+        if self.broken.done():
             self._garbage.clear()
         rows = [self._garbage.popleft() for _ in range(min(SWEEP_ROWS, len(self._garbage)))]
         if not rows:

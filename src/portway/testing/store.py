@@ -92,6 +92,18 @@ class StoreContract(ABC):
     def open_store(self) -> Store:
         """A new, empty store. Called within a running event loop."""
 
+    @scenario
+    async def test_a_store_that_takes_writes_has_no_failure(self, store: Store) -> None:
+        waiting = asyncio.ensure_future(store.failed())
+        await store.create("/a", b"")
+        with pytest.raises(KeyExists):
+            await store.create("/a", b"")
+        assert store.failure() is None
+        assert not waiting.done()
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert store.failure() is None
+
     # Reading and writing one key
 
     @scenario

@@ -32,7 +32,7 @@ from portway.node.addresses import NoAddressesError
 from portway.node.agent import NodeAgent, NodeSettings
 from portway.node.demo import catalogue
 from portway.node.orphan import die_with_parent
-from portway.storage import MemoryStore, SqliteStore, Store, StoreUnavailable
+from portway.storage import MediumFailed, MemoryStore, SqliteStore, Store, StoreUnavailable
 from portway.up.controlsettings import ControlSettings
 
 EX_CONFIG = 78
@@ -76,6 +76,7 @@ class Control:
                     tasks.create_task(agent.run(), name="node agent"),
                     tasks.create_task(self._controllers(manager), name="controllers"),
                     tasks.create_task(_must_not_end(api), name="watch over the API server"),
+                    tasks.create_task(_must_not_fail(store), name="watch over the store"),
                 ]
                 await self._stop.wait()
                 for task in work:
@@ -176,6 +177,11 @@ async def _must_not_end(api: asyncio.Task[None]) -> None:
     raise RuntimeError("the API server ended")
 
 
+async def _must_not_fail(store: Store) -> None:
+    """Fail when the store takes no more writes, so that the process does, and the next one opens and verifies it."""
+    raise await store.failed()
+
+
 def _read_tokens(file: str) -> dict[str, User]:
     try:
         return parse_token_file(Path(file).read_text("utf-8"))
@@ -188,6 +194,8 @@ def _open_store(database: str) -> Store:
         return MemoryStore()
     try:
         return SqliteStore.open(database)
+    except MediumFailed:
+        raise
     except StoreUnavailable as error:
         raise HopelessError(" ".join(str(error).split())) from error
 
@@ -199,10 +207,13 @@ async def _main(settings: ControlSettings) -> int:
     except HopelessError as error:
         print(f"portway: {error}", file=sys.stderr, flush=True)
         return EX_CONFIG
+    except MediumFailed as error:
+        print(f"portway: {error}", file=sys.stderr, flush=True)
+        return 1
     except BaseExceptionGroup as group:
         hopeless = group.subgroup(HopelessError)
         for leaf in _leaves(hopeless or group):
-            words = str(leaf) if hopeless else f"control: {leaf!r}"
+            words = str(leaf) if isinstance(leaf, HopelessError | StoreUnavailable) else f"control: {leaf!r}"
             print(f"portway: {words}", file=sys.stderr, flush=True)
         return EX_CONFIG if hopeless else 1
     return 0

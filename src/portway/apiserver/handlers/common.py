@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from portway.apiserver import body, render, table
+from collections.abc import Iterable
+from itertools import accumulate, islice
+
+from portway.apiserver import body, metadata, render, table
 from portway.apiserver.body import Expected
 from portway.apiserver.http import Request, Response
 from portway.apiserver.kinds.base import Context, Kind
 from portway.apiserver.negotiation import Representation, negotiate
 from portway.apiserver.options import WriteOptions
+from portway.apiserver.routing import Route
+from portway.kube.errors import BadRequest
 from portway.kube.objects import Object
+
+_TOTAL, _EACH, _MOST = 4096, 256, 50
+"""Characters of all warnings of one answer and of one of many; how many there are at most."""
 
 
 def representation(request: Request, *, listing: bool = False, plain: bool = False) -> Representation:
@@ -38,13 +46,37 @@ async def decoded(request: Request, what: Expected, options: WriteOptions, ctx: 
     return found.obj
 
 
+def check_place(obj: Object, route: Route) -> None:
+    """Refuses an object that is another than the URL's."""
+    given = obj.setdefault("metadata", {})
+    if not given.get("name"):
+        raise BadRequest("name must be provided")
+    if given["name"] != route.name:
+        raise BadRequest(f"the name of the object ({given['name']}) does not match the name on the URL ({route.name})")
+    metadata.place(given, route.kind, route.namespace)
+
+
 def written(status: int, kind: Kind, obj: Object, request: Request, ctx: Context) -> Response:
     """Returns the answer to a write."""
     answer = render.one(
         status, kind, obj, representation(request), table.include_of(request.params.get("includeObject", ""))
     )
-    answer.headers += [warning(text) for text in ctx.warnings]
+    answer.headers += warnings(ctx.warnings)
     return answer
+
+
+def warnings(texts: Iterable[str]) -> list[tuple[bytes, bytes]]:
+    """Returns Warning headers for the texts, each once and no more than a client's HTTP library takes.
+
+    Once they have more than _TOTAL characters, each is cut to _EACH and those beyond the total are left out. Source:
+    k8s.io/apiserver/pkg/endpoints/filters/warning.go; the limit of their number is ours.
+    """
+    said = list(islice(dict.fromkeys(texts), _MOST))
+    if sum(map(len, said)) > _TOTAL:
+        said = [text[:_EACH] for text in said]
+        written = [0, *accumulate(map(len, said))]
+        said = [text for text, before in zip(said, written, strict=False) if before < _TOTAL]
+    return [warning(text) for text in said]
 
 
 def warning(text: str) -> tuple[bytes, bytes]:

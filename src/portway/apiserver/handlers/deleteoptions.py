@@ -13,11 +13,12 @@ from typing import Any
 from portway.apiserver import body as bodies
 from portway.apiserver.body import Expected
 from portway.apiserver.http import Request
+from portway.apiserver.kinds import common
 from portway.apiserver.options import number
 from portway.apiserver.registry import Preconditions
 from portway.kube import errors
 
-_EXPECTED = Expected("v1", "DeleteOptions", any_group=True)
+_EXPECTED = Expected("v1", "DeleteOptions", any_version=True)
 _POLICIES = ("Foreground", "Background", "Orphan")
 
 
@@ -56,7 +57,9 @@ def _from_query(params: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _check(given: Mapping[str, Any]) -> None:
-    causes = [errors.not_supported("dryRun", value, ["All"]) for value in given.get("dryRun") or () if value != "All"]
+    causes = common.first(
+        errors.not_supported("dryRun", value, ["All"]) for value in given.get("dryRun") or () if value != "All"
+    )
     policy = given.get("propagationPolicy")
     if policy and policy not in _POLICIES:
         causes.append(errors.not_supported("propagationPolicy", policy, [*_POLICIES, "nil"]))

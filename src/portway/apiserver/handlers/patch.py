@@ -6,6 +6,7 @@ Apply patches (server-side apply) are refused by name: the 415 lists what is acc
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import orjson
 
 from portway.apiserver import body as bodies
-from portway.apiserver.handlers.common import expected, written
+from portway.apiserver.handlers.common import check_place, expected, written
 from portway.apiserver.http import Request, Response
 from portway.apiserver.kinds.base import Context, Kind
 from portway.apiserver.options import WriteOptions, write_options
@@ -47,24 +48,22 @@ async def patch(server: Server, request: Request, route: Route) -> Response:
             f"the body of the request was in an unknown format - accepted media types include: {', '.join(ACCEPTED)}"
         )
     raw = await request.body()
-    document = _parsed(raw)
-    problems: list[str] = []
-    if options.validation != "Ignore":
-        problems = await asyncio.to_thread(bodies.repeated_fields, raw)
+    document, problems = await asyncio.to_thread(_parsed, raw, strict=options.validation != "Ignore")
     shown = partial(go_value, document) if media == STRATEGIC_PATCH else raw.decode
-    change = _Change(_engine(media, document, route.kind), route.kind, shown, options, ctx, problems)
+    change = _Change(_engine(media, document, route.kind), route, shown, options, ctx, problems)
     stored = await server.registry.update(route.kind, change, ctx)
     return written(200, route.kind, stored, request, ctx)
 
 
-def _parsed(raw: bytes) -> Any:
+def _parsed(raw: bytes, *, strict: bool) -> tuple[Any, list[str]]:
+    """Returns the patch, and what a strict decoder would refuse about it."""
     try:
         document = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise BadRequest(f"error decoding patch: {error}") from error
     if bodies.too_deep(document):
         raise BadRequest("error decoding patch: exceeded max depth")
-    return document
+    return document, bodies.repeated_fields(raw) if strict else []
 
 
 def _engine(media: str, document: Any, kind: Kind) -> Engine:
@@ -79,38 +78,45 @@ def _engine(media: str, document: Any, kind: Kind) -> Engine:
 
 
 class _Change:
-    """A patch as the registry applies it: stored object in, successor out."""
+    """A patch as the registry applies it: stored object in, successor out.
+
+    Off the loop: a small patch can have much to do with a large object.
+    """
 
     def __init__(
         self,
         engine: Engine,
-        kind: Kind,
+        route: Route,
         shown: Callable[[], str],
         options: WriteOptions,
         ctx: Context,
         problems: list[str],
     ) -> None:
         self._engine = engine
-        self._kind = kind
+        self._route = route
         self._shown = shown
         self._options = options
         self._ctx = ctx
         self._problems = problems
 
-    def __call__(self, old: Object) -> Object:
+    async def __call__(self, old: Object) -> Object:
         """Raises StatusErrors in upstream's words."""
+        return await asyncio.to_thread(self._applied, old)
+
+    def _applied(self, old: Object) -> Object:
         try:
-            new = self._engine(old)
+            new = self._engine(copy.deepcopy(old))
         except PatchError as error:
             raise _refusal(error) from error
         if not isinstance(new, dict):
             raise BadRequest("the patched document is not an object")
-        problems = bodies.conformed(new, expected(self._kind)) + self._problems
+        problems = bodies.limited(bodies.conformed(new, expected(self._route.kind)) + self._problems)
+        check_place(new, self._route)
         if problems and self._options.validation == "Strict":
             text = bodies.refuse_strictly(problems)
             raise errors.invalid("", "", [errors.invalid_value("patch", self._shown(), text)])
         if self._options.validation == "Warn":
-            self._ctx.warnings.extend(problem for problem in problems if problem not in self._ctx.warnings)
+            self._ctx.warnings.extend(problems)
         return new
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import copy
 
-from portway.apiserver import metadata
-from portway.apiserver.handlers.common import decoded, expected, written
+from portway.apiserver.handlers.common import check_place, decoded, expected, written
 from portway.apiserver.http import Request, Response
 from portway.apiserver.options import WriteOptions, write_options
 from portway.apiserver.routing import Route
 from portway.apiserver.server import Server
 from portway.kube import errors
 from portway.kube.attributes import Attributes
-from portway.kube.errors import BadRequest, NotFound
+from portway.kube.errors import NotFound
 from portway.kube.objects import Object
 
 
@@ -24,9 +23,9 @@ async def update(server: Server, request: Request, route: Route) -> Response:
         request.user, "update", route.namespace, route.name, route.subresource, dry_run=options.dry_run
     )
     obj = await decoded(request, expected(kind), options, ctx)
-    _check_place(obj, route)
+    check_place(obj, route)
 
-    def replacement(_: Object) -> Object:
+    async def replacement(_: Object) -> Object:
         if not kind.unconditional_update and not obj["metadata"].get("resourceVersion"):
             causes = [errors.invalid_value("metadata.resourceVersion", 0, "must be specified for an update")]
             raise errors.invalid(kind.kind, route.name, causes, kind.group)
@@ -50,13 +49,3 @@ async def _create(server: Server, request: Request, route: Route, obj: Object, o
         raise errors.forbidden(attributes, request.user, decision.reason)
     ctx = server.context(request.user, "create", route.namespace, "", dry_run=options.dry_run)
     return written(201, kind, await server.registry.create(kind, obj, ctx), request, ctx)
-
-
-def _check_place(obj: Object, route: Route) -> None:
-    """Refuses a body that is about another object than the URL."""
-    given = obj.setdefault("metadata", {})
-    if not given.get("name"):
-        raise BadRequest("name must be provided")
-    if given["name"] != route.name:
-        raise BadRequest(f"the name of the object ({given['name']}) does not match the name on the URL ({route.name})")
-    metadata.place(given, route.kind, route.namespace)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from portway.apiserver import render
 from portway.apiserver.body import Expected
-from portway.apiserver.handlers.common import decoded, representation, warning
+from portway.apiserver.handlers.common import decoded, representation, warnings
 from portway.apiserver.http import Request, Response
 from portway.apiserver.options import write_options
 from portway.apiserver.routing import VirtualRoute
@@ -24,5 +24,5 @@ async def virtual(server: Server, request: Request, route: VirtualRoute) -> Resp
     await server.cache.current()
     status, obj = await resource.handler(body, ctx)
     answer = render.answer(status, obj, wanted)
-    answer.headers += [warning(text) for text in ctx.warnings]
+    answer.headers += warnings(ctx.warnings)
     return answer

@@ -9,6 +9,7 @@ import datetime
 import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
+from itertools import chain, islice
 from typing import Any
 
 from portway.apiserver.kinds.base import Column, Columns
@@ -16,6 +17,8 @@ from portway.kube import names
 from portway.kube.errors import Cause, forbidden_field, invalid_value, not_supported, required
 from portway.kube.objects import Object, human_duration
 
+MAX_CAUSES = 100
+"""Causes of one 422 that are told; upstream tells all."""
 IMMUTABLE = "field is immutable"
 
 NAME = Column(
@@ -55,6 +58,14 @@ def columns(
 def wide(name: str, description: str = "") -> Column:
     """Returns a column that only `-o wide` shows."""
     return Column(name, description=description, priority=1)
+
+
+def first(*causes: Iterable[Cause]) -> list[Cause]:
+    """Returns the causes in their order, but no more than the first of very many.
+
+    A few bytes of a body can be wrong in several ways, each of which takes hundreds to say, twice.
+    """
+    return list(islice(chain(*causes), MAX_CAUSES))
 
 
 def items(obj: Mapping[str, Any], *path: str) -> list[Any]:

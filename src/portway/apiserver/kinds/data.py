@@ -34,11 +34,11 @@ class ConfigMapStrategy(Strategy):
 
     def validate_create(self, obj: Object, ctx: Context) -> list[Cause]:
         """Keys and size."""
-        return list(_config_map_causes(obj))
+        return common.first(_config_map_causes(obj))
 
     def validate_update(self, new: Object, old: Object, ctx: Context) -> list[Cause]:
         """An immutable one keeps its data."""
-        return [*common.immutable_data(new, old, ("data", "binaryData")), *_config_map_causes(new)]
+        return common.first(common.immutable_data(new, old, ("data", "binaryData")), _config_map_causes(new))
 
 
 def _config_map_causes(obj: Object) -> Iterator[Cause]:
@@ -72,15 +72,15 @@ class SecretStrategy(Strategy):
 
     def validate_create(self, obj: Object, ctx: Context) -> list[Cause]:
         """Keys, size, and what the type asks for."""
-        return list(_secret_causes(obj))
+        return common.first(_secret_causes(obj))
 
     def validate_update(self, new: Object, old: Object, ctx: Context) -> list[Cause]:
         """The type stays, and an immutable one keeps its data."""
-        return [
-            *common.unchanged("type", new["type"], old.get("type")),
-            *common.immutable_data(new, old, ("data",)),
-            *_secret_causes(new),
-        ]
+        return common.first(
+            common.unchanged("type", new["type"], old.get("type")),
+            common.immutable_data(new, old, ("data",)),
+            _secret_causes(new),
+        )
 
 
 def _secret_causes(obj: Object) -> Iterator[Cause]:

@@ -51,11 +51,11 @@ class NodeStrategy(Strategy):
 
     def validate_create(self, obj: Object, ctx: Context) -> list[Cause]:
         """Taints and pod ranges."""
-        return list(_causes(obj))
+        return common.first(_causes(obj))
 
     def validate_update(self, new: Object, old: Object, ctx: Context) -> list[Cause]:
         """The same; pod ranges and the provider's id may not change."""
-        return [*_causes(new), *_addresses(new), *_changes(new.get("spec") or {}, old.get("spec") or {})]
+        return common.first(_causes(new), _addresses(new), _changes(new.get("spec") or {}, old.get("spec") or {}))
 
 
 def _mirror_ranges(spec: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from portway.apiserver.kinds import common
 from portway.apiserver.kinds.servicerules import PROTOCOLS
+from portway.apiserver.order import identity
 from portway.kube import names
 from portway.kube.errors import (
     Cause,
@@ -264,8 +265,7 @@ def update_causes(new: Object, old: Object) -> Iterator[Cause]:
     yield from _deadline(after, before)
     if len(before.get("schedulingGates") or ()) < len(after.get("schedulingGates") or ()):
         yield forbidden_field("spec.schedulingGates", "only deletion is allowed, but found new scheduling gates")
-    lost = [one for one in before.get("tolerations") or () if one not in (after.get("tolerations") or ())]
-    if lost:
+    if not set(map(identity, before.get("tolerations") or ())) <= set(map(identity, after.get("tolerations") or ())):
         yield forbidden_field(
             "spec.tolerations", "existing toleration can not be modified except its tolerationSeconds"
         )

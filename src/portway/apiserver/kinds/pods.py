@@ -47,7 +47,7 @@ class PodStrategy(Strategy):
 
     def validate_create(self, obj: Object, ctx: Context) -> list[Cause]:
         """Upstream's rules for the spec."""
-        return list(pod_spec_causes(obj["spec"]))
+        return common.first(pod_spec_causes(obj["spec"]))
 
     def prepare_update(self, new: Object, old: Object, ctx: Context) -> None:
         """What the server decided when the pod was made stays, though a client may leave it out."""
@@ -62,8 +62,8 @@ class PodStrategy(Strategy):
     def validate_update(self, new: Object, old: Object, ctx: Context) -> list[Cause]:
         """The few things of a pod that may change, or its status."""
         if ctx.subresource == "status":
-            return list(status_causes(new))
-        return [*pod_spec_causes(new["spec"]), *update_causes(new, old)]
+            return common.first(status_causes(new))
+        return common.first(pod_spec_causes(new["spec"]), update_causes(new, old))
 
 
 def _mirror_addresses(status: dict[str, Any]) -> None:

@@ -37,14 +37,14 @@ class RoleStrategy(_RBACStrategy):
 
     def validate_create(self, obj: Object, ctx: Context) -> list[Cause]:
         """The rules and, for ClusterRoles, the selectors; raises Forbidden when the user would grant too much."""
-        causes = list(self._causes(obj))
+        causes = common.first(self._causes(obj))
         if not causes:
             check_rules(obj, None, ctx, self._plural)
         return causes
 
     def validate_update(self, new: Object, old: Object, ctx: Context) -> list[Cause]:
         """As on create."""
-        causes = list(self._causes(new))
+        causes = common.first(self._causes(new))
         if not causes:
             check_rules(new, old, ctx, self._plural)
         return causes
@@ -94,14 +94,14 @@ class BindingStrategy(_RBACStrategy):
 
     def validate_create(self, obj: Object, ctx: Context) -> list[Cause]:
         """The role and the subjects; raises Forbidden when the user would grant too much."""
-        causes = list(self._causes(obj))
+        causes = common.first(self._causes(obj))
         if not causes:
             check_binding(obj, None, ctx, self._plural)
         return causes
 
     def validate_update(self, new: Object, old: Object, ctx: Context) -> list[Cause]:
         """As on create; the role may not change."""
-        causes = list(self._causes(new))
+        causes = common.first(self._causes(new))
         causes += common.unchanged("roleRef", new["roleRef"], old.get("roleRef"), "cannot change roleRef")
         if not causes:
             check_binding(new, old, ctx, self._plural)

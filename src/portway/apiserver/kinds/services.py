@@ -8,6 +8,7 @@ Source: pkg/apis/core/v1/defaults.go, pkg/registry/core/service, pkg/printers, a
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -72,7 +73,7 @@ class ServiceStrategy(Strategy):
 
     def validate_create(self, obj: Object, ctx: Context) -> list[Cause]:
         """Upstream's rules for the whole service."""
-        return list(service_causes(obj))
+        return common.first(service_causes(obj))
 
     def prepare_update(self, new: Object, old: Object, ctx: Context) -> None:
         """Carries over what was allocated; drops what another type doesn't have, unless the client changed it."""
@@ -89,8 +90,8 @@ class ServiceStrategy(Strategy):
     def validate_update(self, new: Object, old: Object, ctx: Context) -> list[Cause]:
         """Upstream's rules for a change."""
         if ctx.subresource == "status":
-            return list(status_causes(new))
-        return [*update_causes(new, old), *service_causes(new)]
+            return common.first(status_causes(new))
+        return common.first(update_causes(new, old), service_causes(new))
 
     def allocate(self, new: Object, old: Object | None, ctx: Context) -> Allocation | None:
         """Reserves addresses and node ports, on every write but that of a status."""
@@ -142,7 +143,7 @@ def _carry_over(spec: Spec, before: Spec) -> None:
     if spec.get("type") in _WITH_ADDRESS and before.get("type") in _WITH_ADDRESS:
         for key in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
             if not spec.get(key) and before.get(key):
-                spec[key] = before[key]
+                spec[key] = copy.deepcopy(before[key])  # `before` is what everybody reads
     if spec.get("type") in _WITH_NODE_PORTS and before.get("type") in _WITH_NODE_PORTS:
         used = {port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")}
         known = {port.get("name", ""): port.get("nodePort", 0) for port in before.get("ports") or ()}
