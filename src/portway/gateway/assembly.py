@@ -47,7 +47,9 @@ class Followed:
         if not settings.append_server_path:
             api.prefix = b""
         authorizer = _authorizer(settings, view)
-        self.cluster = Cluster(settings.name, view, locations, authorizer, api, through=settings.via == "through")
+        streams = (endpoints.get(settings.streams_socket, 0),) if settings.streams_socket else ()
+        through = settings.via == "through"
+        self.cluster = Cluster(settings.name, view, locations, authorizer, api, through=through, streams=streams)
 
     async def start(self) -> None:
         """Begins to follow the cluster."""

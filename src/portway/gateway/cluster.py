@@ -47,7 +47,7 @@ class Api(Protocol):
 class Cluster:
     """One cluster. Everything in it lives on the worker's loop."""
 
-    __slots__ = ("api", "authorizer", "locations", "name", "through", "view")
+    __slots__ = ("api", "authorizer", "locations", "name", "streams", "through", "view")
 
     def __init__(
         self,
@@ -58,10 +58,14 @@ class Cluster:
         api: Api,
         *,
         through: bool = False,
+        streams: tuple[Endpoint, ...] = (),
     ) -> None:
-        """`through`: every target is reached through the API server's own proxy verb."""
+        """`through`: every target is reached through the API server's own proxy verb. `streams`: who serves
+        pods/portforward instead of the API server, as a kubelet; () = nobody.
+        """
         self.name = name
         self.through = through
+        self.streams = streams
         self.view = view
         self.locations = locations
         self.authorizer = authorizer

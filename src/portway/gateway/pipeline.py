@@ -9,6 +9,7 @@ import asyncio
 import os
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from time import time
 from typing import Final, NoReturn, Protocol
 from urllib.parse import quote
@@ -36,7 +37,7 @@ from portway.gateway.rewrite import Links, MovedLinks
 from portway.gateway.settings import GatewaySettings
 from portway.gateway.upstream.connection import Upstream
 from portway.gateway.upstream.endpoint import Endpoint
-from portway.kube.attributes import Attributes
+from portway.kube.attributes import Attributes, is_conversation, is_port_forward
 from portway.kube.errors import BadRequest, Forbidden, StatusError, Unauthorized, forbidden, method_not_allowed
 from portway.kube.identity import User
 from portway.kube.proxyurl import ProxyURL, backend_path, forwarded_uri, join_id, match, parse_id, plain_prefix
@@ -328,10 +329,11 @@ class Door:
         )
         if not decision.allowed:
             raise forbidden(attributes, identity.user, decision.reason)
+        granted = self._may_converse(cluster, identity, attributes) if url is None else attributes
         if identity.ambient:
             self._guard(exchange, proxied=url is not None)
         if url is None:
-            exchange.grant = Grant(cluster, attributes, decision.reason, generation, None, b"", b"")
+            exchange.grant = Grant(cluster, granted, decision.reason, generation, None, b"", b"")
             return
         if exchange.method not in PROXIED:
             raise method_not_allowed()
@@ -345,6 +347,20 @@ class Door:
         if len(identity.decisions) >= DECISIONS:
             identity.decisions.clear()
         identity.decisions[exchange.method, url.prefix] = grant
+
+    def _may_converse(self, cluster: Cluster, identity: Identity, attributes: Attributes) -> Attributes:
+        """What must stay allowed while a request's connection lasts.
+
+        A WebSocket begins with a GET, but to get an exec, attach or portforward is to create one (upstream's
+        AuthorizePodWebsocketUpgradeCreatePermission).
+        """
+        if attributes.verb != "get" or not is_conversation(attributes):
+            return attributes
+        needed = replace(attributes, verb="create")
+        decision = cluster.authorizer.decide(identity.user, needed, ())
+        if not decision.allowed:
+            raise forbidden(needed, identity.user, decision.reason)
+        return needed
 
     def _at_site(self, cluster: Cluster, exchange: Exchange, site: Site) -> ProxyURL:
         """The proxy URL that means what a service's own host name and the target mean together."""
@@ -469,7 +485,7 @@ class Door:
         waits_for = api.waits_for
         if waits_for is not None:
             raise Wait(waits_for)
-        grant.endpoints = api.endpoints
+        grant.endpoints = (is_port_forward(grant.attributes) and grant.cluster.streams) or api.endpoints
         rest = rest_of_head(exchange, api.fields(exchange), api.authority.encode())
         return b"%b %b%b HTTP/1.1\r\n%b" % (exchange.method, api.prefix, target, rest)
 

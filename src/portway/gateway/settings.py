@@ -99,6 +99,8 @@ class ClusterSettings:
     """How the door's URLs call it; "" for the one that needs no name."""
     api_socket: str = ""
     """The unix socket of the embedded API server; without it the cluster is the kubeconfig's."""
+    streams_socket: str = ""
+    """The unix socket of the embedded node agent, where port-forwards go instead of the API server."""
     kubeconfig: str = ""
     """As kubectl's flag: "" for $KUBECONFIG, ~/.kube/config, or the service account of the pod that this runs in."""
     overrides: dict[str, Any] = field(default_factory=dict)

@@ -25,6 +25,7 @@ _VERBS: Final = {
 }
 # Path segments right after the version that used to be verbs; gone since 1.10, but still verbs to authorisation.
 _LEGACY_VERBS: Final = ("proxy", "watch")
+_CONVERSATIONS: Final = ("attach", "exec", "portforward")
 _NAMESPACE_SUBRESOURCES: Final = ("status", "finalize")
 
 
@@ -76,6 +77,16 @@ def parse(method: str, path: str, query: str = "") -> Attributes:
     return Attributes(
         verb, group, version, resource, subresource, namespace, name, path, True, parts, label_selector, field_selector
     )
+
+
+def is_conversation(attributes: Attributes) -> bool:
+    """Whether a request talks to a pod over its own connection: exec, attach or portforward."""
+    return (attributes.group, attributes.resource) == ("", "pods") and attributes.subresource in _CONVERSATIONS
+
+
+def is_port_forward(attributes: Attributes) -> bool:
+    """Whether a request is for a pod's portforward, and nothing below it."""
+    return attributes.subresource == "portforward" and is_conversation(attributes) and len(attributes.parts) == 3
 
 
 def _api_prefix(segments: list[str]) -> tuple[str, str, list[str]] | None:

@@ -1,9 +1,10 @@
 """SPDY/3.1 frames as Kubernetes speaks them: bytes ↔ frames, without sockets. Streams and their life are not here.
 
 Port-forward, exec and attach run over SPDY between API servers, kubelets and their clients, all of them by the Go
-library moby/spdystream; what it does is what counts. It differs from the draft (SPDY/3, draft-mbelshe-httpbis-spdy-00) in that
-nobody does flow control: WINDOW_UPDATE and SETTINGS are read and ignored, none is ever sent, and windows do not
-exist. Whoever reads slowly is held back by the connection's own flow control, and with it all its streams.
+library moby/spdystream; what it does is what counts. It differs from the draft
+(SPDY/3, draft-mbelshe-httpbis-spdy-00) in that nobody does flow control: WINDOW_UPDATE and SETTINGS are read and
+ignored, none is ever sent, and windows do not exist. Whoever reads slowly is held back by the connection's own flow
+control, and with it all its streams.
 
 A `Decoder` gives the payload of a DATA frame as it comes, so a frame's length (up to 16 MiB) bounds no memory of ours;
 every other frame is held whole, and limited. It raises SpdyError and nothing else, after which it is of no use.

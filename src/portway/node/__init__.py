@@ -8,6 +8,7 @@
     status.py       what happened to the process → the Pod's status
     pod.py          one pod's life: object, process, probes and status, again and again
     heartbeat.py    the Node object and its Lease
+    streaming/      port-forward, as a kubelet serves it
     agent.py        all of them as named tasks
     demo/           the programs and services of `portway up --demo`
 

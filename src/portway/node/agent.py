@@ -5,21 +5,25 @@ Whoever composes a cluster makes a `NodeAgent` and awaits `run`; cancelling it s
 
 import asyncio
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 from portway.client.api import ApiClient
 from portway.client.backoff import Backoff
 from portway.client.informer import Informer, Key, key_of
 from portway.client.protocol import ApiUnreachable
-from portway.kube.errors import NotFound, StatusError
+from portway.kube.errors import BadRequest, InternalError, NotFound, ServiceUnavailable, StatusError
 from portway.kube.objects import Object
 from portway.node import addresses, manifests
 from portway.node.environment import Reachable, service_variables
 from portway.node.heartbeat import Heartbeat
 from portway.node.pod import AS_KUBELET, NO_GRACE, PodRunner, RestartPolicy, StartSlots, Surroundings
+from portway.node.streaming.relay import RunningPod
+from portway.node.streaming.server import StreamingServer
 from portway.node.workload import NODE_NAME, Manifest, Placement, Workload, place
 
 _STARTING = 2
@@ -55,9 +59,12 @@ class NodeSettings:
 class NodeAgent:
     """One node. The address plan is made at once, so that processes start before the API answers."""
 
-    def __init__(self, client: ApiClient, settings: NodeSettings) -> None:
+    def __init__(self, client: ApiClient, settings: NodeSettings, streams: socket.socket | None = None) -> None:
+        """`streams`: the listening socket on which the door asks for port-forwards; none are served without it."""
         self._client = client
         self._settings = settings
+        self._streams = streams
+        self._streaming = StreamingServer(self)
         replicas = [w.port for w in settings.workloads for _ in range(w.replicas)]
         subnet, chosen = addresses.choose(settings.cluster_cidr, settings.seed, replicas, addresses.is_free)
         self.placements = place(settings.workloads, chosen)
@@ -82,6 +89,24 @@ class NodeAgent:
             tasks.create_task(watch.run(), name="node pods")
             tasks.create_task(self._sweep(), name="node sweep")
             tasks.create_task(self._put_manifests(), name="node manifests")
+            if self._streams is not None:
+                tasks.create_task(self._streaming.run(self._streams), name="node streams")
+
+    async def find(self, namespace: str, name: str) -> RunningPod:
+        """See streaming.server.Pods. A pod that runs here is found without asking the API."""
+        runner = self._runners.get((namespace, name))
+        if runner is not None and runner.is_up:
+            return RunningPod(namespace, name, runner.placement.address)
+        try:
+            pod = await self._client.get(f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(name, safe='')}")
+        except ApiUnreachable as error:
+            raise ServiceUnavailable(f"the API server cannot be reached: {error}", retry_after=1) from error
+        node = pod["spec"].get("nodeName", "")
+        if not node:
+            raise BadRequest(f"pod {name} does not have a host assigned")
+        if node != NODE_NAME:
+            raise InternalError(f'error dialing backend: no agent of node "{node}" is known here')
+        raise InternalError(f'pod not found ("{name}_{namespace}")')
 
     def _environment(self, placement: Placement) -> Mapping[str, str]:
         workload = placement.workload
@@ -108,8 +133,10 @@ class NodeAgent:
         if runner is None:
             if event != "DELETED":
                 self._stale.put_nowait(pod)
-        elif event == "DELETED" or pod["metadata"].get("deletionTimestamp"):
-            runner.deleted(pod["metadata"].get("uid", ""))
+        elif (event == "DELETED" or pod["metadata"].get("deletionTimestamp")) and runner.deleted(
+            pod["metadata"].get("uid", "")
+        ):
+            self._streaming.pod_gone(*key)
 
     async def _sweep(self) -> None:
         """Remove Pods that say they run here and don't: a node is the truth about its own."""

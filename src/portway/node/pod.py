@@ -98,10 +98,17 @@ class PodRunner:
             tasks.create_task(self._live(), name=f"pod {self.placement.name}: process")
             tasks.create_task(self._report(), name=f"pod {self.placement.name}: status")
 
-    def deleted(self, uid: str) -> None:
-        """Somebody deleted the Pod with this uid: its process ends, and a new Pod takes its place."""
-        if uid == self._uid:
-            self._replaced.set()
+    @property
+    def is_up(self) -> bool:
+        """Whether it was ever started: then it has its address, as a sandbox, even while its process is not there."""
+        return bool(self._state.started or self._state.last)
+
+    def deleted(self, uid: str) -> bool:
+        """Somebody deleted the Pod with this uid: its process ends, and a new Pod takes its place. False = not ours."""
+        if uid != self._uid:
+            return False
+        self._replaced.set()
+        return True
 
     async def _live(self) -> None:
         crashes = 0

@@ -113,7 +113,7 @@ class Control:
             withdrawn=((), "") if self._settings.demo else catalogue.WITHDRAWN,
         )
         try:
-            return NodeAgent(client, settings)
+            return NodeAgent(client, settings, socket.socket(fileno=self._settings.streams_fd))
         except NoAddressesError as error:
             raise HopelessError(str(error)) from error
 

@@ -12,6 +12,7 @@ class ControlSettings:
 
     Attributes:
         socket_fd: the inherited listening socket; socket_path is where the controllers and the node agent find it.
+        streams_fd: the inherited listening socket of the node agent's streams (port-forward).
         database: path of the SQLite file; "" = memory.
         tokens: the joined static tokens.
         signing_key: private key of service account tokens; key_files: further ones that are believed.
@@ -22,6 +23,7 @@ class ControlSettings:
     """
 
     socket_fd: int
+    streams_fd: int
     socket_path: str
     database: str
     tokens: str

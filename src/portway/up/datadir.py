@@ -49,6 +49,10 @@ class DataDir:
         return self.root / "admin-token.csv"
 
     @property
+    def streams_socket(self) -> Path:
+        return self.run / "streams.sock"
+
+    @property
     def htpasswd(self) -> Path:
         return self.root / "htpasswd"
 
@@ -72,7 +76,7 @@ class DataDir:
 def prepare(root: Path) -> DataDir:
     """Make the directory (0700) and an empty run directory in it; UpError says why it cannot be used."""
     directory = DataDir(root)
-    if len(os.fsencode(directory.api_socket)) > _LONGEST_SOCKET_PATH:
+    if len(os.fsencode(directory.streams_socket)) > _LONGEST_SOCKET_PATH:
         raise UpError(f"data directory {root} has too long a path for a unix socket; choose a shorter with --data-dir")
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)

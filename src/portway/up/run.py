@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from portway.gateway.settings import Authentication, ClusterSettings, GatewaySettings, Limits, Record
@@ -34,8 +35,8 @@ def up(settings: UpSettings, environment: Mapping[str, str]) -> int:
         datadir.clear_run(directory)
         credentials = bootstrap.bootstrap(settings, directory)
         bootstrap.join_trust(settings, directory)
-        with api_socket(directory) as listener:
-            children = _children(settings, directory, credentials, listener, environment)
+        with listening(directory.api_socket) as api, listening(directory.streams_socket) as streams:
+            children = _children(settings, directory, credentials, (api, streams), environment)
             return asyncio.run(_supervise(settings, directory, credentials, children))
 
 
@@ -68,12 +69,12 @@ class _Supervisor(Supervisor):
 
 
 @contextlib.contextmanager
-def api_socket(directory: DataDir) -> Iterator[socket.socket]:
-    """The API server's listening socket, for the owner alone (0600). It outlives the process that serves it."""
+def listening(path: Path) -> Iterator[socket.socket]:
+    """A listening socket of the control process, for the owner alone (0600). It outlives the process that serves it."""
     with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as listener:
         before = os.umask(0o177)
         try:
-            listener.bind(str(directory.api_socket))
+            listener.bind(str(path))
         finally:
             os.umask(before)
         listener.listen(_API_BACKLOG)
@@ -91,12 +92,13 @@ def _children(
     settings: UpSettings,
     directory: DataDir,
     credentials: Credentials,
-    listener: socket.socket,
+    inherited_sockets: tuple[socket.socket, socket.socket],
     environment: Mapping[str, str],
 ) -> list[Child]:
     """The control process first: it is stopped last."""
     inherited = {name: environment[name] for name in _INHERITED if name in environment}
-    control = control_settings(settings, directory, credentials, listener.fileno(), inherited)
+    descriptors = (inherited_sockets[0].fileno(), inherited_sockets[1].fileno())
+    control = control_settings(settings, directory, credentials, descriptors, inherited)
     gateway = gateway_settings(settings, directory, credentials).to_json().encode()
     env = inherited | {"PORTWAY_PARENT_PID": str(os.getpid())}
     children = [
@@ -105,7 +107,7 @@ def _children(
             argv=(sys.executable, "-m", "portway.up.control"),
             env=env,
             input=control.to_json(),
-            pass_fds=(listener.fileno(),),
+            pass_fds=descriptors,
         )
     ]
     for index in range(settings.workers):
@@ -115,13 +117,18 @@ def _children(
 
 
 def control_settings(
-    settings: UpSettings, directory: DataDir, credentials: Credentials, socket_fd: int, inherited: dict[str, str]
+    settings: UpSettings,
+    directory: DataDir,
+    credentials: Credentials,
+    descriptors: tuple[int, int],
+    inherited: dict[str, str],
 ) -> ControlSettings:
     """What the control process is told."""
     log_dir = directory.run / "logs"
     log_dir.mkdir(mode=0o700, exist_ok=True)
     return ControlSettings(
-        socket_fd=socket_fd,
+        socket_fd=descriptors[0],
+        streams_fd=descriptors[1],
         socket_path=str(directory.api_socket),
         database=str(directory.database) if settings.store == "sqlite" else "",
         tokens=str(credentials.tokens),
@@ -150,6 +157,7 @@ def gateway_settings(settings: UpSettings, directory: DataDir, credentials: Cred
         clusters=(
             ClusterSettings(
                 api_socket=str(directory.api_socket),
+                streams_socket=str(directory.streams_socket),
                 cluster_cidrs=(settings.cluster_cidr,),
                 endpoints_without_pods=settings.proxy_endpoints_without_pods,
                 external_names=settings.proxy_external_names,

@@ -198,7 +198,10 @@ POD = Kind(
     has_generation=True,
     strategy=PodStrategy(),
     returns_deleted=True,
-    subresources=(("proxy", "PodProxyOptions", "", "", ("create", "delete", "get", "patch", "update")),),
+    subresources=(
+        ("portforward", "PodPortForwardOptions", "", "", ("create", "get")),
+        ("proxy", "PodProxyOptions", "", "", ("create", "delete", "get", "patch", "update")),
+    ),
     selectable=tuple(_fields({"metadata": {}})),
     selectable_fields=_fields,
     columns=common.columns(

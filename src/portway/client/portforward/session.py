@@ -1,0 +1,388 @@
+"""Many SPDY streams over one carrier; either side. The client opens them, the node agent accepts them.
+
+SPDY as spoken here has no flow control per stream: one whose protocol is slow stops the session once its buffer is
+full, and with it the others. So buffers are generous, and the forwarder opens another session when one stands still.
+
+A session asks for a sign of life every PING_SECONDS, as client-go does (PingPeriod in client-go/tools/portforward),
+and ends when nothing at all has come for DEAD_SECONDS, or within AWAKE_SECONDS after the machine slept.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+from portway.client.portforward.carrier import Carrier
+from portway.client.portforward.transport import HIGH, SessionLostError, StreamTransport
+from portway.kube import spdy
+from portway.kube.spdy import Data, GoAway, Ping, RstStream, SynReply, SynStream
+
+MAX_STREAMS = 2000
+"""Streams that a peer may have open at the same time in one session: 1000 connections."""
+MAX_WAITING = 8 << 20
+"""Bytes that wait for all paused protocols of a session before it stands still."""
+_FEW = MAX_WAITING // HIGH
+CHUNK = 64 << 10
+"""Payload of a DATA frame as we send it; a kubelet queues 50 frames per worker (spdystream's QUEUE_SIZE)."""
+TICK_SECONDS = 1.0
+PING_SECONDS = 10.0
+DEAD_SECONDS = 30.0
+AWAKE_SECONDS = 3.0
+FRESH_SECONDS = 2.0
+"""A session that was heard this lately is believed to live."""
+LINGER_SECONDS = 10.0
+"""How long a stream that we closed may take to be closed by the peer, before it is reset."""
+
+Acceptor = Callable[["Stream"], None]
+
+
+class Stream(StreamTransport):
+    """A stream of a session, as a transport. `headers` are those it was opened with."""
+
+    def __init__(self, session: "Session", stream_id: int, headers: Mapping[str, str]) -> None:
+        super().__init__(stream_id=stream_id, headers=headers)
+        self.session = session
+        self.stream_id = stream_id
+        self.headers = headers
+        self.sent_fin = self.got_fin = False
+        self.until = float("inf")
+        """When it is reset although the peer has not closed it."""
+        self.ended: Callable[[], None] | None = None
+        """Called once nobody can send on it any more."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not (self.sent_fin or self._closing):
+            self.session.send(self, bytes(data))
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def _send_eof(self) -> None:
+        if not self.sent_fin:
+            self.sent_fin = True
+            self.session.send_fin(self)
+
+    def _too_much(self) -> None:
+        self.session.hold(self)
+
+    def _enough(self) -> None:
+        self.session.release(self)
+
+    def _closed(self) -> None:
+        if not self.got_fin:
+            self.until = self._loop.time() + LINGER_SECONDS
+        self.session.settle(self)
+
+    def _aborted(self) -> None:
+        self.session.reset(self, spdy.CANCEL)
+
+    def received(self, data: bytes, fin: bool) -> None:
+        """From the peer. Data for a stream that was closed is answered with a reset, as TCP does."""
+        if data:
+            if self._closing:
+                self.session.reset(self, spdy.CANCEL)
+                return
+            self.feed(data)
+        if fin and not self.got_fin:
+            self.got_fin = True
+            if not self._closing:
+                self.feed_eof()
+            self.session.settle(self)
+
+
+class Session:
+    """One SPDY connection; a `carrier.Listener`."""
+
+    def __init__(self, *, client: bool, accept: Acceptor | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._client = client
+        self._accept = accept
+        self._when_over: list[Callable[[], None]] = []
+        self._idle_seconds = float("inf")
+        self._used = self._loop.time()
+        self._encoder, self._decoder = spdy.Encoder(), spdy.Decoder()
+        self._carrier: Carrier | None = None
+        self._streams: dict[int, Stream] = {}
+        self._held: set[Stream] = set()
+        self._stopped = False
+        self._next_id = 1 if client else 2
+        self._last_seen = 0
+        self._next_ping = 1 if client else 2
+        self._heard = self._pinged = self._loop.time()
+        self._clock = _boot_time()
+        self._news = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self.error: Exception | None = None
+        self.over = False
+        self.leaving = False
+        """The peer takes no new streams."""
+        self.blocked = False
+        """What was written is not being read."""
+
+    def start(self, carrier: Carrier) -> None:
+        """Run over a carrier that is about to be attached."""
+        self._carrier = carrier
+        self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+
+    @property
+    def streams(self) -> int:
+        """How many are open."""
+        return len(self._streams)
+
+    @property
+    def stands_still(self) -> bool:
+        """A slow stream stops all others at the moment, in one direction at least."""
+        return self.blocked or self._stopped
+
+    @property
+    def usable(self) -> bool:
+        """Whether streams can be opened."""
+        return not (self.over or self.leaving)
+
+    def open(self, headers: Mapping[str, str], *, fin: bool = False) -> Stream:
+        """Open a stream; `fin`: nothing will be written to it. Raises SessionLostError."""
+        if not self.usable or self._next_id > spdy.MAX_STREAM_ID:
+            raise SessionLostError(str(self.error or "the session is over"))
+        stream = Stream(self, self._next_id, headers)
+        self._next_id += 2
+        self._streams[stream.stream_id] = stream
+        self._write(self._encoder.encode(SynStream(stream.stream_id, tuple(headers.items()))))
+        if fin:
+            # Not SYN_STREAM's own flag: client-go half-closes with an empty frame, so that is what works everywhere.
+            stream.sent_fin = True
+            self.send_fin(stream)
+        return stream
+
+    def reply(self, stream: Stream) -> None:
+        """Accept a stream that the peer opened."""
+        self._write(self._encoder.encode(SynReply(stream.stream_id)))
+
+    def when_over(self, told: Callable[[], None]) -> None:
+        """Call `told` once the session has ended."""
+        self._when_over.append(told)
+
+    def close_after_idle(self, seconds: float) -> None:
+        """End the session once it has been without streams for so long."""
+        self._idle_seconds = seconds
+
+    def leave(self) -> None:
+        """Open no more streams; end with the last."""
+        self.leaving = True
+        if not self._streams:
+            self._loop.call_soon(self.close)
+
+    def close(self) -> None:
+        """Say goodbye and end the session after what was written."""
+        if not self.over and self._carrier is not None:
+            self._write(self._encoder.encode(GoAway(self._last_seen)))
+            self._carrier.close()
+
+    def abort(self, error: Exception | None = None) -> None:
+        """End it at once."""
+        if not self.over and self._carrier is not None:
+            self._carrier.abort(error)
+
+    async def alive(self, seconds: float) -> bool:
+        """Whether the other side was heard just now, or answers within so many seconds."""
+        if self.stands_still:
+            return not self.over  # nobody can tell
+        if self._loop.time() - self._heard < FRESH_SECONDS and _boot_time() - self._clock < FRESH_SECONDS:
+            return not self.over
+        self._news.clear()
+        self._ping()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            return False
+        return not self.over
+
+    # For its streams
+
+    def send(self, stream: Stream, data: bytes) -> None:
+        """Send data of a stream, in frames of CHUNK."""
+        carrier = self._carrier
+        if carrier is None:
+            return
+        if len(data) <= CHUNK:
+            if data:
+                carrier.write(spdy.data_head(stream.stream_id, len(data)), data)
+            return
+        for at in range(0, len(data), CHUNK):
+            part = data[at : at + CHUNK]
+            carrier.write(spdy.data_head(stream.stream_id, len(part)), part)
+
+    def send_fin(self, stream: Stream) -> None:
+        """Half-close a stream."""
+        self._write(spdy.data_head(stream.stream_id, 0, fin=True))
+        self.settle(stream)
+
+    def reset(self, stream: Stream, status: int) -> None:
+        """End a stream at once, both ways."""
+        if self._forget(stream):
+            self._write(self._encoder.encode(RstStream(stream.stream_id, status)))
+
+    def settle(self, stream: Stream) -> None:
+        """Forget a stream that both sides have closed."""
+        if stream.sent_fin and stream.got_fin:
+            self._forget(stream)
+
+    def hold(self, stream: Stream) -> None:
+        """Its protocol is too slow: stop reading."""
+        self._held.add(stream)
+        self._stop()
+
+    def release(self, stream: Stream) -> None:
+        """It caught up."""
+        self._held.discard(stream)
+        if self._stopped and not self._held and not self.over and self._carrier is not None:
+            self._stopped = False
+            self._heard = self._loop.time()
+            self._carrier.resume_reading()
+
+    def _stop(self) -> None:
+        if not self._stopped and self._carrier is not None:
+            self._stopped = True
+            self._carrier.pause_reading()
+
+    def _forget(self, stream: Stream) -> bool:
+        known = self._streams.pop(stream.stream_id, None) is not None
+        self.release(stream)
+        if known and stream.ended is not None:
+            ended, stream.ended = stream.ended, None
+            ended()
+        if self.leaving and not self._streams:
+            self._loop.call_soon(self.close)
+        return known
+
+    def _write(self, data: bytes) -> None:
+        if self._carrier is not None:
+            self._carrier.write(data)
+
+    # For its carrier
+
+    def received(self, data: bytes) -> None:
+        """See carrier.Listener."""
+        self._heard = self._loop.time()
+        self._news.set()
+        try:
+            for frame in self._decoder.feed(data):
+                self._handle(frame)
+        except spdy.SpdyError as error:
+            self._write(self._encoder.encode(GoAway(self._last_seen, 1)))
+            self.abort(error)
+            return
+        if self._held or self._stopped:
+            return
+        if len(self._streams) > _FEW and sum(stream.waiting for stream in self._streams.values()) > MAX_WAITING:
+            for stream in self._streams.values():
+                if stream.waiting:
+                    self.hold(stream)
+
+    def _handle(self, frame: spdy.Frame) -> None:
+        match frame:
+            case Data(stream_id, data, fin):
+                stream = self._streams.get(stream_id)
+                if stream is not None:
+                    stream.received(data, fin)
+            case SynStream():
+                self._opened(frame)
+            case SynReply(stream_id, _, fin):
+                stream = self._streams.get(stream_id)
+                if stream is not None and fin:
+                    stream.received(b"", True)
+            case RstStream(stream_id, status):
+                self._was_reset(stream_id, status)
+            case Ping(ping_id):
+                if bool(ping_id & 1) != self._client:
+                    self._write(self._encoder.encode(frame))
+            case GoAway():
+                self.leave()
+            case _:
+                pass  # SETTINGS, HEADERS and WINDOW_UPDATE mean nothing here
+
+    def _opened(self, frame: SynStream) -> None:
+        stream_id = frame.stream_id
+        if bool(stream_id & 1) == self._client or stream_id <= self._last_seen:
+            self._write(self._encoder.encode(RstStream(stream_id, spdy.PROTOCOL_ERROR)))
+            return
+        self._last_seen = stream_id
+        if self._accept is None or len(self._streams) >= MAX_STREAMS:
+            self._write(self._encoder.encode(RstStream(stream_id, spdy.REFUSED_STREAM)))
+            return
+        stream = self._streams[stream_id] = Stream(self, stream_id, dict(frame.headers))
+        if frame.fin:
+            stream.received(b"", True)
+        self._accept(stream)
+
+    def _was_reset(self, stream_id: int, status: int) -> None:
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            self._forget(stream)
+            refused = "refused" if status == spdy.REFUSED_STREAM else "reset"
+            stream.fail(ConnectionResetError(f"the stream was {refused} by the other side (status {status})"))
+
+    def ended(self, error: Exception | None) -> None:
+        """See carrier.Listener."""
+        if self.over:
+            return
+        self.over = True
+        self.error = error
+        if self._timer is not None:
+            self._timer.cancel()
+        lost = SessionLostError(f"the way to the pod broke off: {error or 'closed by the other side'}")
+        lost.__cause__ = error
+        streams, self._streams = list(self._streams.values()), {}
+        self._held.clear()
+        self._news.set()
+        for stream in streams:
+            stream.fail(lost)
+            if stream.ended is not None:
+                stream.ended()
+        for told in self._when_over:
+            told()
+
+    def pause_writing(self) -> None:
+        """See carrier.Listener."""
+        self.blocked = True
+        for stream in list(self._streams.values()):
+            stream.block(True)
+
+    def resume_writing(self) -> None:
+        """See carrier.Listener."""
+        self.blocked = False
+        for stream in list(self._streams.values()):
+            stream.block(False)
+
+    # Life
+
+    def _tick(self) -> None:
+        self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+        now, clock = self._loop.time(), _boot_time()
+        slept = clock - self._clock > TICK_SECONDS + AWAKE_SECONDS
+        self._clock = clock
+        if self._stopped:
+            self._heard = now  # we don't listen: silence means nothing
+        if slept:
+            self._heard = min(self._heard, now - DEAD_SECONDS + AWAKE_SECONDS)
+        if now - self._heard > DEAD_SECONDS:
+            self.abort(TimeoutError("the other side is silent"))
+            return
+        if slept or now - self._pinged >= PING_SECONDS:
+            self._pinged = now
+            self._ping()
+        if self._streams:
+            self._used = now
+        elif now - self._used > self._idle_seconds:
+            self.close()
+            return
+        for stream in [stream for stream in self._streams.values() if stream.until <= now]:
+            self.reset(stream, spdy.CANCEL)
+
+    def _ping(self) -> None:
+        self._write(self._encoder.encode(Ping(self._next_ping)))
+        self._next_ping = (self._next_ping + 2) & spdy.MAX_STREAM_ID
+
+
+def _boot_time() -> float:
+    """Seconds since boot, sleep included: monotonic time stands still while a laptop sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
