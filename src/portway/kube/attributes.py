@@ -81,7 +81,8 @@ def parse(method: str, path: str, query: str = "") -> Attributes:
 
 def is_conversation(attributes: Attributes) -> bool:
     """Whether a request talks to a pod over its own connection: exec, attach or portforward."""
-    return (attributes.group, attributes.resource) == ("", "pods") and attributes.subresource in _CONVERSATIONS
+    target = (attributes.group, attributes.resource, attributes.verb in _LEGACY_VERBS)
+    return target == ("", "pods", False) and attributes.subresource in _CONVERSATIONS
 
 
 def is_port_forward(attributes: Attributes) -> bool:
