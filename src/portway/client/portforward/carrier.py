@@ -198,9 +198,11 @@ class WebSocketCarrier(Carrier):
         super().close()
 
     def eof_received(self) -> bool:
-        self._frames.receive_eof()
-        self._events()
+        self._end(ConnectionResetError("it was cut off, without a goodbye"))
         return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._end(error or ConnectionResetError("it was cut off, without a goodbye"))
 
     def _flush(self) -> None:
         if self._transport is None or self._over:

@@ -8,12 +8,11 @@ Source: k8s.io/kubelet/pkg/cri/streaming/portforward/websocket.go.
 from typing import Any
 
 from portway.client.portforward.carrier import WebSocketCarrier
+from portway.client.portforward.session import PATIENCE, Patience
 from portway.client.portforward.transport import PortForwardError, SessionLostError, StreamTransport
 
 DATA, ERROR = 0, 1
 MAX_ERROR = 8 << 10
-PING_SECONDS = 10.0
-DEAD_SECONDS = 30.0
 CHUNK = 64 << 10
 
 
@@ -45,13 +44,14 @@ class Channels(WebSocketCarrier):
 class ChannelTransport(StreamTransport):
     """A connection to a port, on a WebSocket of its own. `attach` its `carrier` to the upgraded connection."""
 
-    def __init__(self, **extra: Any) -> None:
+    def __init__(self, patience: Patience = PATIENCE, **extra: Any) -> None:
         super().__init__(**extra)
+        self._patience = patience
         self.carrier = Channels(self)
         self._error = bytearray()
         self._heard = self._loop.time()
         self._stopped = False
-        self._timer = self._loop.call_later(PING_SECONDS, self._tick)
+        self._timer = self._loop.call_later(self._patience.ping, self._tick)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not self._closing:
@@ -120,8 +120,8 @@ class ChannelTransport(StreamTransport):
     def _tick(self) -> None:
         if self._stopped:
             self._heard = self._loop.time()
-        if self._loop.time() - self._heard > DEAD_SECONDS:
+        if self._loop.time() - self._heard > self._patience.dead:
             self.carrier.abort(TimeoutError("the other side is silent"))
             return
         self.carrier.ping()
-        self._timer = self._loop.call_later(PING_SECONDS, self._tick)
+        self._timer = self._loop.call_later(self._patience.ping, self._tick)

@@ -20,7 +20,7 @@ from portway.client.portforward.carrier import Carrier, WebSocketCarrier
 from portway.client.portforward.channel import ChannelTransport
 from portway.client.portforward.pair import open_pair
 from portway.client.portforward.pump import Pump
-from portway.client.portforward.session import Session
+from portway.client.portforward.session import PATIENCE, Patience, Session
 from portway.client.portforward.transport import SessionLostError, StreamTransport
 from portway.client.portforward.upgrade import upgrade, websocket
 from portway.kube.errors import StatusError
@@ -36,9 +36,6 @@ MAX_SESSIONS = 4
 """Sessions to one pod at the same time."""
 BUSY_STREAMS = 64
 """Streams (two a connection) from which on another session is worth its cost."""
-IDLE_SECONDS = 60.0
-ALIVE_SECONDS = 2.0
-"""How long a session that was quiet may take to show that it lives, before it is given up."""
 _FINAL = frozenset((401, 429))
 """Answers that another form would get as well."""
 
@@ -78,7 +75,8 @@ def _streams(session: Session) -> int:
 class PortForwarder:
     """All connections through one API server. Use it on one event loop, and `close` it there."""
 
-    def __init__(self, cluster: ClusterConfig | ApiClient) -> None:
+    def __init__(self, cluster: ClusterConfig | ApiClient, patience: Patience = PATIENCE) -> None:
+        self._patience = patience
         self._config = cluster.config if isinstance(cluster, ApiClient) else cluster
         self._pools: dict[Target, _Pool] = {}
         self._requests = itertools.count()
@@ -148,7 +146,7 @@ class PortForwarder:
         """A session to open a stream in; None when only the channel form works."""
         pool = self._pools.setdefault(target, _Pool())
         session = pool.best()
-        if session is None or not await session.alive(ALIVE_SECONDS):
+        if session is None or not await session.alive():
             async with pool.opening:
                 if session is not None and not session.over:
                     session.abort(TimeoutError("the other side is silent"))
@@ -183,7 +181,7 @@ class PortForwarder:
             done = await websocket(self._config, path, TUNNEL)
         else:
             done = await upgrade(self._config, "POST", path, SPDY, (("X-Stream-Protocol-Version", STREAM_PROTOCOL),))
-        session = Session(client=True)
+        session = Session(client=True, patience=self._patience)
         carrier = WebSocketCarrier(session, client=True) if form == TUNNEL else Carrier(session)
         self._adopt(target, session)
         session.start(carrier)
@@ -200,7 +198,6 @@ class PortForwarder:
                 del self._pools[target]
 
         session.when_over(gone)
-        session.close_after_idle(IDLE_SECONDS)
 
     # The channel form
 
@@ -221,7 +218,7 @@ class PortForwarder:
             if not _final(error):
                 self.form = None  # the server is another one now, or the pod is gone: the next attempt tries all
             raise
-        transport = ChannelTransport()
+        transport = ChannelTransport(self._patience)
         protocol = protocol_factory()
         transport.carrier.attach(done.transport, done.rest)
         transport.begin(protocol)

@@ -3,13 +3,14 @@
 SPDY as spoken here has no flow control per stream: one whose protocol is slow stops the session once its buffer is
 full, and with it the others. So buffers are generous, and the forwarder opens another session when one stands still.
 
-A session asks for a sign of life every PING_SECONDS, as client-go does (PingPeriod in client-go/tools/portforward),
-and ends when nothing at all has come for DEAD_SECONDS, or within AWAKE_SECONDS after the machine slept.
+A session asks for a sign of life now and then, as client-go does, and ends when nothing at all comes for a while: see
+`Patience`.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from portway.client.portforward.carrier import Carrier
 from portway.client.portforward.transport import HIGH, SessionLostError, StreamTransport
@@ -23,15 +24,33 @@ MAX_WAITING = 8 << 20
 _FEW = MAX_WAITING // HIGH
 CHUNK = 64 << 10
 """Payload of a DATA frame as we send it; a kubelet queues 50 frames per worker (spdystream's QUEUE_SIZE)."""
-TICK_SECONDS = 1.0
-PING_SECONDS = 10.0
-DEAD_SECONDS = 30.0
-AWAKE_SECONDS = 3.0
-FRESH_SECONDS = 2.0
-"""A session that was heard this lately is believed to live."""
-LINGER_SECONDS = 10.0
-"""How long a stream that we closed may take to be closed by the peer, before it is reset."""
 
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a session waits for what, in seconds.
+
+    Attributes:
+        tick: between two looks at the clock.
+        ping: between two questions for a sign of life (client-go's PingPeriod).
+        dead: without any sign of life until it is given up; `awake`: the same after the machine slept.
+        fresh: since the last sign of life, while which it is believed to live.
+        alive: for an answer of a session that is about to be used and not fresh.
+        idle: without a stream until a client closes it.
+        linger: for the peer to close a stream that we closed, before it is reset.
+    """
+
+    tick: float = 1.0
+    ping: float = 10.0
+    dead: float = 30.0
+    awake: float = 3.0
+    fresh: float = 2.0
+    alive: float = 2.0
+    idle: float = 60.0
+    linger: float = 10.0
+
+
+PATIENCE = Patience()
 Acceptor = Callable[["Stream"], None]
 
 
@@ -69,7 +88,7 @@ class Stream(StreamTransport):
 
     def _closed(self) -> None:
         if not self.got_fin:
-            self.until = self._loop.time() + LINGER_SECONDS
+            self.until = self._loop.time() + self.session.linger
         self.session.settle(self)
 
     def _aborted(self) -> None:
@@ -92,12 +111,12 @@ class Stream(StreamTransport):
 class Session:
     """One SPDY connection; a `carrier.Listener`."""
 
-    def __init__(self, *, client: bool, accept: Acceptor | None = None) -> None:
+    def __init__(self, *, client: bool, accept: Acceptor | None = None, patience: Patience = PATIENCE) -> None:
+        self._patience = patience
         self._loop = asyncio.get_running_loop()
         self._client = client
         self._accept = accept
         self._when_over: list[Callable[[], None]] = []
-        self._idle_seconds = float("inf")
         self._used = self._loop.time()
         self._encoder, self._decoder = spdy.Encoder(), spdy.Decoder()
         self._carrier: Carrier | None = None
@@ -121,7 +140,7 @@ class Session:
     def start(self, carrier: Carrier) -> None:
         """Run over a carrier that is about to be attached."""
         self._carrier = carrier
-        self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+        self._timer = self._loop.call_later(self._patience.tick, self._tick)
 
     @property
     def streams(self) -> int:
@@ -160,10 +179,6 @@ class Session:
         """Call `told` once the session has ended."""
         self._when_over.append(told)
 
-    def close_after_idle(self, seconds: float) -> None:
-        """End the session once it has been without streams for so long."""
-        self._idle_seconds = seconds
-
     def leave(self) -> None:
         """Open no more streams; end with the last."""
         self.leaving = True
@@ -181,20 +196,26 @@ class Session:
         if not self.over and self._carrier is not None:
             self._carrier.abort(error)
 
-    async def alive(self, seconds: float) -> bool:
-        """Whether the other side was heard just now, or answers within so many seconds."""
+    async def alive(self) -> bool:
+        """Whether the other side was heard just now, or answers soon."""
+        fresh = self._patience.fresh
         if self.stands_still:
             return not self.over  # nobody can tell
-        if self._loop.time() - self._heard < FRESH_SECONDS and _boot_time() - self._clock < FRESH_SECONDS:
+        if self._loop.time() - self._heard < fresh and _boot_time() - self._clock < fresh + self._patience.tick:
             return not self.over
         self._news.clear()
         self._ping()
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(self._patience.alive):
                 await self._news.wait()
         except TimeoutError:
             return False
         return not self.over
+
+    @property
+    def linger(self) -> float:
+        """See Patience."""
+        return self._patience.linger
 
     # For its streams
 
@@ -356,23 +377,24 @@ class Session:
     # Life
 
     def _tick(self) -> None:
-        self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+        self._timer = self._loop.call_later(self._patience.tick, self._tick)
         now, clock = self._loop.time(), _boot_time()
-        slept = clock - self._clock > TICK_SECONDS + AWAKE_SECONDS
+        patience = self._patience
+        slept = clock - self._clock > patience.tick + patience.awake
         self._clock = clock
         if self._stopped:
             self._heard = now  # we don't listen: silence means nothing
         if slept:
-            self._heard = min(self._heard, now - DEAD_SECONDS + AWAKE_SECONDS)
-        if now - self._heard > DEAD_SECONDS:
+            self._heard = min(self._heard, now - patience.dead + patience.awake)
+        if now - self._heard > patience.dead:
             self.abort(TimeoutError("the other side is silent"))
             return
-        if slept or now - self._pinged >= PING_SECONDS:
+        if slept or now - self._pinged >= patience.ping:
             self._pinged = now
             self._ping()
         if self._streams:
             self._used = now
-        elif now - self._used > self._idle_seconds:
+        elif self._client and now - self._used > patience.idle:
             self.close()
             return
         for stream in [stream for stream in self._streams.values() if stream.until <= now]:

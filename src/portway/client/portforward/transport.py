@@ -33,7 +33,7 @@ class StreamTransport(asyncio.Transport):
         """Bytes that wait for the protocol."""
         self._paused = True
         self._draining = False
-        self._eof_came = self._eof_told = False
+        self._eof_came = self._eof_told = self._eof_written = False
         self._closing = self._lost = False
         self._written_blocked = False
 
@@ -127,7 +127,7 @@ class StreamTransport(asyncio.Transport):
             return
         self._eof_told = True
         keep = self._protocol.eof_received()  # type: ignore[attr-defined]
-        if not keep:
+        if not keep or self._eof_written:
             self.close()
 
     def _release(self) -> None:
@@ -161,7 +161,10 @@ class StreamTransport(asyncio.Transport):
 
     def write_eof(self) -> None:
         if not self._closing:
+            self._eof_written = True
             self._send_eof()
+            if self._eof_told:
+                self.close()  # nothing can happen any more
 
     def close(self) -> None:
         if self._closing:
