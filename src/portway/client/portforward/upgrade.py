@@ -7,21 +7,20 @@ import asyncio
 import base64
 import hashlib
 import os
-import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import httptools
 
 from portway import __version__
-from portway.client.api import ClusterConfig
+from portway.client.cluster import ClusterConfig
+from portway.client.credentials import Credential, CredentialError
+from portway.client.dial import DialError, dial
 from portway.client.protocol import ApiUnreachable
 from portway.client.status import status_error
-from portway.kube.errors import StatusError
+from portway.kube.errors import StatusError, Unauthorized
 
-DIAL_SECONDS = 10.0
 ANSWER_SECONDS = 30.0
 """The API server dials the node before it answers."""
 MAX_ANSWER = 64 << 10
@@ -48,22 +47,48 @@ async def upgrade(
 ) -> Upgraded:
     """Ask for `protocol` (the Upgrade header). `path` is the request target below the server's own prefix.
 
-    Raises StatusError with the server's answer when it is not 101, ApiUnreachable when there is none.
+    A credential that is refused is renewed once. Raises StatusError with the server's answer when it is not 101,
+    ApiUnreachable when there is none.
     """
-    loop = asyncio.get_running_loop()
+    headers = tuple(headers)
+    credentials = config.credentials
+    try:
+        credential = await credentials.current()
+        try:
+            return await _upgrade(config, credential, method, path, protocol, headers)
+        except Unauthorized:
+            credentials.refused(credential)
+            other = await credentials.current()
+            if other == credential:
+                raise
+            return await _upgrade(config, other, method, path, protocol, headers)
+    except CredentialError as error:
+        where = config.unix_socket or config.server
+        raise ApiUnreachable(f"{where}: getting credentials: {error}") from error
+
+
+async def _upgrade(
+    config: ClusterConfig,
+    credential: Credential,
+    method: str,
+    path: str,
+    protocol: str,
+    headers: tuple[tuple[str, str], ...],
+) -> Upgraded:
     url = urlsplit(config.server)
-    answer: asyncio.Future[Upgraded] = loop.create_future()
-    head = _head(config, method, url.path.rstrip("/") + path, url.netloc, protocol, headers)
-    where = config.unix_socket or config.server
+    answer: asyncio.Future[Upgraded] = asyncio.get_running_loop().create_future()
+    fields = (*headers, *config.headers, *credential.headers)
+    head = _head(method, url.path.rstrip("/") + path, url.netloc, protocol, fields)
     transport: asyncio.Transport | None = None
     try:
-        async with asyncio.timeout(DIAL_SECONDS):
-            transport = await _dial(config, lambda: _Handshake(answer))
+        transport, _ = await dial(config, lambda: _Handshake(answer), credential.tls)
         transport.write(head)
         async with asyncio.timeout(ANSWER_SECONDS):
             return await answer
+    except DialError as error:
+        raise ApiUnreachable(str(error)) from error
     except (OSError, TimeoutError) as error:
-        raise ApiUnreachable(f"{where}: {_said(error)}") from error
+        raise ApiUnreachable(f"{config.unix_socket or config.server}: {_said(error)}") from error
     finally:
         if transport is not None and (not answer.done() or answer.cancelled() or answer.exception() is not None):
             transport.abort()
@@ -88,23 +113,7 @@ async def websocket(config: ClusterConfig, path: str, subprotocol: str) -> Upgra
     return done
 
 
-async def _dial(config: ClusterConfig, factory: Callable[[], asyncio.Protocol]) -> asyncio.Transport:
-    loop = asyncio.get_running_loop()
-    if config.unix_socket is not None:
-        return (await loop.create_unix_connection(factory, config.unix_socket))[0]
-    url = urlsplit(config.server)
-    host = url.hostname or ""
-    if url.scheme != "https":
-        return (await loop.create_connection(factory, host, url.port or 80))[0]
-    tls = config.tls or ssl.create_default_context()
-    name = config.server_name or host
-    transport, _ = await loop.create_connection(factory, host, url.port or 443, ssl=tls, server_hostname=name)
-    return transport
-
-
-def _head(
-    config: ClusterConfig, method: str, target: str, host: str, protocol: str, headers: Iterable[tuple[str, str]]
-) -> bytes:
+def _head(method: str, target: str, host: str, protocol: str, headers: Iterable[tuple[str, str]]) -> bytes:
     fields = [
         ("Host", host or "localhost"),
         ("User-Agent", f"portway/{__version__}"),
@@ -112,13 +121,9 @@ def _head(
         ("Upgrade", protocol),
         *(() if method == "GET" else (("Content-Length", "0"),)),
         *headers,
-        *config.headers,
     ]
-    token = Path(config.token_file).read_text().strip() if config.token_file else config.token
-    if token:
-        fields.append(("Authorization", f"Bearer {token}"))
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields), "", ""]
-    return "\r\n".join(lines).encode("latin-1")
+    return "\r\n".join(lines).encode("utf-8")
 
 
 class _Handshake(asyncio.Protocol):
