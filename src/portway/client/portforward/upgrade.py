@@ -15,8 +15,8 @@ import httptools
 
 from portway import __version__
 from portway.client.cluster import ClusterConfig
-from portway.client.credentials import CredentialError
-from portway.client.dial import dial
+from portway.client.credentials import Credential, CredentialError
+from portway.client.dial import DialError, dial
 from portway.client.protocol import ApiUnreachable
 from portway.client.status import status_error
 from portway.kube.errors import StatusError, Unauthorized
@@ -47,27 +47,48 @@ async def upgrade(
 ) -> Upgraded:
     """Ask for `protocol` (the Upgrade header). `path` is the request target below the server's own prefix.
 
-    Raises StatusError with the server's answer when it is not 101, ApiUnreachable when there is none.
+    A credential that is refused is renewed once. Raises StatusError with the server's answer when it is not 101,
+    ApiUnreachable when there is none.
     """
-    loop = asyncio.get_running_loop()
+    headers = tuple(headers)
+    credentials = config.credentials
+    try:
+        credential = await credentials.current()
+        try:
+            return await _upgrade(config, credential, method, path, protocol, headers)
+        except Unauthorized:
+            credentials.refused(credential)
+            other = await credentials.current()
+            if other == credential:
+                raise
+            return await _upgrade(config, other, method, path, protocol, headers)
+    except CredentialError as error:
+        where = config.unix_socket or config.server
+        raise ApiUnreachable(f"{where}: getting credentials: {error}") from error
+
+
+async def _upgrade(
+    config: ClusterConfig,
+    credential: Credential,
+    method: str,
+    path: str,
+    protocol: str,
+    headers: tuple[tuple[str, str], ...],
+) -> Upgraded:
     url = urlsplit(config.server)
-    answer: asyncio.Future[Upgraded] = loop.create_future()
-    where = config.unix_socket or config.server
+    answer: asyncio.Future[Upgraded] = asyncio.get_running_loop().create_future()
+    fields = (*headers, *config.headers, *credential.headers)
+    head = _head(method, url.path.rstrip("/") + path, url.netloc, protocol, fields)
     transport: asyncio.Transport | None = None
     try:
-        credential = await config.credentials.current()
-        fields = (*headers, *credential.headers, *config.headers)
-        host = url.netloc.rpartition("@")[2]
-        head = _head(method, url.path.rstrip("/") + path, host, protocol, fields)
         transport, _ = await dial(config, lambda: _Handshake(answer), credential.tls)
         transport.write(head)
         async with asyncio.timeout(ANSWER_SECONDS):
             return await answer
-    except Unauthorized:
-        config.credentials.refused(credential)
-        raise
-    except (OSError, TimeoutError, CredentialError) as error:
-        raise ApiUnreachable(f"{where}: {_said(error)}") from error
+    except DialError as error:
+        raise ApiUnreachable(str(error)) from error
+    except (OSError, TimeoutError) as error:
+        raise ApiUnreachable(f"{config.unix_socket or config.server}: {_said(error)}") from error
     finally:
         if transport is not None and (not answer.done() or answer.cancelled() or answer.exception() is not None):
             transport.abort()

@@ -14,6 +14,7 @@ from portway.client.portforward.pump import Pump
 from portway.client.portforward.transport import StreamTransport
 
 DIAL_SECONDS = 10.0
+GRACE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +36,47 @@ class Ends(Protocol):
         """It was made, and is over, whichever side ended it."""
 
 
-class _ToPod(Pump):
-    """The pod's side of a connection."""
+class _ToClient(Pump):
+    """The client's side of a connection; counts what it sends."""
 
-    def __init__(self, partner: Pump, ends: Ends) -> None:
+    received = 0
+
+    def data_received(self, data: bytes) -> None:
+        self.received += len(data)
+        super().data_received(data)
+
+
+class _ToPod(Pump):
+    """The pod's side. Once the pod has ended its direction, a client that is silent has nothing to say any more.
+
+    So does containerd, after one second whatever happens; older kubectls wait for it before they close.
+    """
+
+    def __init__(self, partner: _ToClient, ends: Ends) -> None:
         super().__init__(partner)
+        self._client = partner
         self._ends = ends
+        self._timer: asyncio.TimerHandle | None = None
+
+    def eof_received(self) -> bool:
+        keep = super().eof_received()
+        if keep:
+            self._wait()
+        return keep
+
+    def _wait(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(GRACE_SECONDS, self._look, self._client.received)
+
+    def _look(self, before: int) -> None:
+        if self._client.received != before:
+            self._wait()
+        elif self.transport is not None:
+            self.transport.close()
 
     def connection_lost(self, error: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         super().connection_lost(error)
         self._ends.finished()
 
@@ -50,7 +84,7 @@ class _ToPod(Pump):
 async def connect(pod: RunningPod, port: int, stream: StreamTransport, ends: Ends) -> None:
     """Dial the pod and join both; `stream` has not begun yet, and begins here. Returns once that is done."""
     loop = asyncio.get_running_loop()
-    to_stream = Pump()
+    to_stream = _ToClient()
     try:
         async with asyncio.timeout(DIAL_SECONDS):
             await loop.create_connection(lambda: _ToPod(to_stream, ends), pod.address, port)
