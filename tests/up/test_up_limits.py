@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from portway.gateway.settings import Limits
-from portway.up.errors import SettingsError
+from portway.options.errors import SettingsError
 from portway.up.settings import load
 
 DOCUMENTED = (Path(__file__).parents[2] / "docs" / "limits.md").read_text()

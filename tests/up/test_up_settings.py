@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portway.up import values
-from portway.up.errors import SettingsError
-from portway.up.settings import DEFAULTS, OPTIONS, closest, default_data_dir, load, read_config
+from portway.options import values
+from portway.options.declared import closest
+from portway.options.errors import SettingsError
+from portway.up.settings import UP, default_data_dir, load
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -54,7 +55,7 @@ def test_repeated_flags_and_commas_make_one_list() -> None:
 
 
 def test_an_empty_file_is_no_settings(tmp_path: Path) -> None:
-    assert read_config(write(tmp_path, "# nothing yet\n")) == {}
+    assert UP.read_config(write(tmp_path, "# nothing yet\n")) == {}
 
 
 @pytest.mark.parametrize(
@@ -155,14 +156,14 @@ def test_the_server_url_is_one_that_can_be_dialled(bind: str, server: str) -> No
 
 def test_every_default_survives_its_own_parser() -> None:
     spelt = {"service-node-port-range": "30000-32767", "anonymous-auth": "true", "demo": "false"}
-    for name, default in DEFAULTS.items():
+    for name, default in UP.defaults.items():
         if default not in (None, (), ""):
-            assert OPTIONS[name].value(spelt.get(name, default)) == default, name
+            assert UP.by_name[name].value(spelt.get(name, default)) == default, name
 
 
 @given(st.one_of(st.text(), st.text().map(lambda name: f"~{name}")))
 def test_parsers_raise_value_error_and_nothing_else(text: str) -> None:
-    for option in OPTIONS.values():
+    for option in UP.by_name.values():
         with contextlib.suppress(ValueError):
             option.value(text)
 
@@ -173,10 +174,10 @@ def test_port_ranges_round_trip(one: int, other: int) -> None:
     assert values.port_range(f"{low}-{high}") == (low, high)
 
 
-@given(st.sampled_from(sorted(OPTIONS)), st.data())
+@given(st.sampled_from(sorted(UP.by_name)), st.data())
 def test_a_misspelt_name_finds_its_neighbour(name: str, data: st.DataObject) -> None:
     if len(name) < 8:
         return
     at = data.draw(st.integers(0, len(name) - 1))
     typo = name[:at] + data.draw(st.sampled_from(string.ascii_lowercase)) + name[at + 1 :]
-    assert "did you mean" in closest(typo, OPTIONS)
+    assert "did you mean" in closest(typo, UP.by_name)

@@ -13,7 +13,8 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from portway.cli.errors import CliError
-from portway.up.errors import SettingsError, UpError
+from portway.options.errors import SettingsError
+from portway.up.errors import UpError
 
 COMMANDS = {
     "up": ("portway.cli.up", "run an embedded cluster and the door to it"),
@@ -49,7 +50,7 @@ class _Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from portway.up.settings import closest
+            from portway.options.declared import closest
 
             raise click.UsageError(f'unknown command "{args[0]}"{closest(args[0], COMMANDS)}', ctx)
         return super().resolve_command(ctx, args)

@@ -60,6 +60,21 @@ class Limits:
     """SIGTERM to the end of what is still open (Kubernetes' default grace period)."""
 
 
+def limit(value: str) -> tuple[str, float]:
+    """NAME=VALUE, with a name of docs/limits.md → (field, number); ValueError says what is wrong."""
+    name, mark, number = value.partition("=")
+    known = {n.replace("_", "-"): type(default) for n, default in dataclasses.asdict(Limits()).items()}
+    if not mark or name not in known:
+        raise ValueError(f'"{value}" is not NAME=VALUE with one of the names {", ".join(known)}')
+    try:
+        found = known[name](number)
+    except ValueError:
+        raise ValueError(f'"{number}" is no number for {name}') from None
+    if not 0 <= found < 2**40 or (found == 0 and name != "response-timeout"):
+        raise ValueError(f"{name} must be more than 0")
+    return name.replace("-", "_"), found
+
+
 @dataclass(frozen=True)
 class Authentication:
     """Who may come in, and by what."""

@@ -4,7 +4,6 @@ Each parser raises ValueError with words that fit behind "NAME: "; `settings.py`
 Nothing here looks at the file system: a path that isn't there is found out by whoever opens it.
 """
 
-import dataclasses
 import ipaddress
 import re
 from pathlib import Path
@@ -108,31 +107,6 @@ def port_range(value: str) -> tuple[int, int]:
     if not 1 <= low <= high <= 65535:
         raise ValueError(f"{value} does not lie within 1-65535 in ascending order")
     return low, high
-
-
-def limit(value: str) -> tuple[str, float]:
-    """`name=number`, one of gateway.settings.Limits' fields with dashes; the number is of that field's kind."""
-    from portway.gateway.settings import Limits  # here, because few starts change one
-
-    name, mark, number = value.partition("=")
-    known = {n.replace("_", "-"): type(default) for n, default in dataclasses.asdict(Limits()).items()}
-    if not mark or name not in known:
-        raise ValueError(f'"{value}" is not NAME=VALUE with one of the names {", ".join(known)}')
-    try:
-        found = known[name](number)
-    except ValueError:
-        raise ValueError(f'"{number}" is no number for {name}') from None
-    if not 0 <= found < 2**40 or (found == 0 and name != "response-timeout"):
-        raise ValueError(f"{name} must be more than 0")
-    return name.replace("-", "_"), found
-
-
-def controller(value: str) -> str:
-    """A controller's name, `-name` or `*`."""
-    from portway.controllers.manager import enabled_names  # here, because few starts name one
-
-    enabled_names(text(value))
-    return value
 
 
 def choice(*allowed: str) -> "Choice":
