@@ -10,7 +10,7 @@ import click
 
 from portway.cli import params
 from portway.cli.errors import CliError
-from portway.client.api import ApiClient, ClusterConfig
+from portway.client.api import ApiClient
 from portway.client.kubeconfig import KubeconfigError, Overrides, load
 from portway.client.protocol import ApiUnreachable
 from portway.kube.errors import StatusError, Unauthorized
@@ -69,7 +69,7 @@ def connected(action: Callable[[Connection], Awaitable[T]], **said: Any) -> T:
     try:
         kubeconfig = load(said.pop("kubeconfig"))
         overrides = Overrides(**said)
-        config = _checked(kubeconfig.resolve(overrides))
+        config = kubeconfig.resolve(overrides)
         plain = _plain_server(kubeconfig.contexts, kubeconfig.clusters, overrides.context or kubeconfig.current_context)
     except KubeconfigError as error:
         raise CliError(f"{error}; --kubeconfig or $KUBECONFIG names another file") from error
@@ -90,15 +90,6 @@ def connected(action: Callable[[Connection], Awaitable[T]], **said: Any) -> T:
         raise CliError(error.message) from error
     except ApiUnreachable as error:
         raise CliError(f"cannot reach {error}") from error
-
-
-def _checked(config: ClusterConfig) -> ClusterConfig:
-    """Hold what stands in the kubeconfig to the same as what is typed: the HTTP library would raise its own errors."""
-    try:
-        params.server(config.server)
-    except ValueError as error:
-        raise KubeconfigError(f"server: {error}") from error
-    return config
 
 
 def _plain_server(contexts: Any, clusters: Any, context: str) -> str:
