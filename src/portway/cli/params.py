@@ -33,10 +33,10 @@ def words(*known: str) -> Complete:
     return complete
 
 
-def path_option(name: str, metavar: str, help: str) -> Callable[[F], F]:  # noqa: A002 - click's own name
+def path_option(*names: str, metavar: str, help: str) -> Callable[[F], F]:  # noqa: A002 - click's own name
     """An option that takes a path: the command gets it absolute, `~` expanded; None when it isn't given."""
     complete = directories if metavar == "DIR" else files
-    return click.option(name, metavar=metavar, help=help, callback=_parsed(values.path), shell_complete=complete)
+    return click.option(*names, metavar=metavar, help=help, callback=_parsed(values.path), shell_complete=complete)
 
 
 def checked_option(*names: str, metavar: str, help: str, check: Callable[[str], str]) -> Callable[[F], F]:  # noqa: A002

@@ -1,12 +1,11 @@
 """`portway proxy`: kubectl proxy's flags, and what it should have been besides."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import click
 
-from portway.cli import cluster
+from portway.cli import cluster, params
 from portway.cli.errors import CliError
 from portway.gateway.filter import FilterRules
 
@@ -20,7 +19,7 @@ def _list(text: str) -> tuple[str, ...]:
 @click.command("proxy")
 @click.option("-p", "--port", type=click.IntRange(0, 65535), default=None, help="port to serve on; 0 = any  [8001]")
 @click.option("--address", default="127.0.0.1", metavar="IP", show_default=True, help="address to serve on")
-@click.option("-u", "--unix-socket", default="", metavar="FILE", help="serve on this unix socket instead")
+@params.path_option("-u", "--unix-socket", metavar="FILE", help="serve on this unix socket instead")
 @click.option("--api-prefix", default="/", metavar="PREFIX", show_default=True, help="path to serve the API under")
 @click.option("-w", "--www", default="", metavar="DIR", type=click.Path(), help="also serve the files of a directory")
 @click.option("-P", "--www-prefix", default="/static/", metavar="PREFIX", show_default=True, help="… under this path")
@@ -76,8 +75,7 @@ def command(port: int | None, keepalive: str, **said: Any) -> int:  # noqa: ARG0
     own["filter"] = None if disabled else FilterRules(**rules, static_prefix=www_prefix if own["www"] else "")
     if disabled:
         click.echo("Request filter disabled, your proxy is vulnerable to XSRF attacks, please be cautious", err=True)
-    if own["unix_socket"]:
-        own["unix_socket"] = str(Path(own["unix_socket"]).expanduser())
+    own["unix_socket"] = str(own["unix_socket"] or "")
     try:
         return run(ProxySettings(**own, port=8001 if port is None else port, overrides=said))
     except DoorError as error:

@@ -104,7 +104,7 @@ def _may(allowed: Permissions, entry: catalogue.Entry) -> list[str] | None:
 
 async def _known(connection: Connection, namespace: str, selector: str) -> ClusterState:
     """Services and their endpoints, read once."""
-    middle = f"/namespaces/{namespace}" if namespace else ""
+    middle = f"/namespaces/{cluster.segment(namespace)}" if namespace else ""
     state = ClusterState()
     for plural, path, labels in (
         ("services", f"/api/v1{middle}/services", selector),

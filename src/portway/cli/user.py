@@ -35,8 +35,8 @@ def command() -> None:
 
 def _file_options(function: F) -> F:
     """Which file is edited."""
-    data_dir = path_option("--data-dir", "DIR", "of the cluster  [default: ~/.portway]")
-    file = path_option("--basic-auth-file", "FILE", "edit this file instead of DIR's")
+    data_dir = path_option("--data-dir", metavar="DIR", help="of the cluster  [default: ~/.portway]")
+    file = path_option("--basic-auth-file", metavar="FILE", help="edit this file instead of DIR's")
     return data_dir(file(function))
 
 
