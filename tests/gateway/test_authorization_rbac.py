@@ -111,7 +111,9 @@ def test_reasons_name_the_grant(authorizer: RBACAuthorizer) -> None:
         ),
     ],
 )
-def test_a_denial_in_upstreams_words(authorizer: RBACAuthorizer, user: str, method: str, path: str, message: str) -> None:
+def test_a_denial_in_upstreams_words(
+    authorizer: RBACAuthorizer, user: str, method: str, path: str, message: str
+) -> None:
     attributes = parse(method, path)
     decision = authorizer.decide(USERS[user], attributes)
     assert not decision.allowed
