@@ -1,13 +1,9 @@
 """Both authorisers run the suite: RBAC on the view, and reviews of an API with the same roles."""
 
-import pytest
-
-pytest.register_assert_rewrite("portway.testing.authorizer")
-
-from portway.gateway.authorization import AccessReviews, Authorizer, RBACAuthorizer  # noqa: E402
-from portway.kube.rbac import RBAC  # noqa: E402
-from portway.testing.authorizer import AuthorizerContract  # noqa: E402
-from portway.testing.reviewapi import ReviewApi  # noqa: E402
+from portway.gateway.authorization import AccessReviews, Authorizer, RBACAuthorizer
+from portway.kube.rbac import RBAC
+from portway.testing.authorizer import AuthorizerContract
+from portway.testing.reviewapi import ReviewApi
 
 
 class TestRBACOnTheView(AuthorizerContract):

@@ -122,6 +122,7 @@ class KeySet:
     def start(self) -> None:
         """Begin to fetch."""
         if self._task is None:
+            self._heard = self._loop.create_future()
             self._task = self._loop.create_task(self._run(), name=f"keys of {self._issuer.url}")
 
     async def close(self) -> None:
