@@ -105,6 +105,9 @@ class Authenticators:
         """Read the token and password files again. ConfigurationError leaves what was read before in force."""
         self._tokens.reload()
         self._passwords.reload()
+        # What the rules for anonymous callers say now must be asked again.
+        for nobody in (self._anonymous, self._warned):
+            nobody.decisions.clear()
         self._recent.discard(lambda identity: not identity.valid)
 
     def admits_anonymous(self, path: str) -> bool:
