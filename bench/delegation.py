@@ -12,7 +12,8 @@ import uvloop
 from aiohttp import web
 
 from portway.client.api import ApiClient, ClusterConfig
-from portway.client.tls import client_context
+from portway.client.credentials import Credential, StaticCredentials
+from portway.client.tls import TlsSettings
 from portway.gateway.authentication import Identity, JWTAuthenticators, TokenReviews
 from portway.gateway.authentication.oidcconfig import (
     AuthenticationConfiguration,
@@ -120,7 +121,12 @@ async def questions() -> None:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=AUTHORITY.server()).start()
     url = f"https://127.0.0.1:{runner.addresses[0][1]}"
-    client = ApiClient(ClusterConfig(url, tls=client_context(authority_data=AUTHORITY.pem.encode())))
+    client = ApiClient(
+        ClusterConfig(
+            url,
+            credentials=StaticCredentials(Credential(tls=TlsSettings(authority_data=AUTHORITY.pem.encode()).context())),
+        )
+    )
     reviews = AccessReviews(client)
     users = [User(f"u{i}", groups=("named",)) for i in range(1200)]
     await asyncio.gather(*(_settled(reviews, user, ()) for user in users[:200]))

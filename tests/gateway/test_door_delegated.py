@@ -13,7 +13,8 @@ import pytest
 from aiohttp import web as aweb
 
 from portway.client.api import ApiClient, ClusterConfig
-from portway.client.tls import client_context
+from portway.client.credentials import Credential, StaticCredentials
+from portway.client.tls import TlsSettings
 from portway.gateway.authentication import Authenticators, TokenReviews
 from portway.gateway.authentication.oidcconfig import Anonymous
 from portway.gateway.authorization import AccessReviews
@@ -39,7 +40,8 @@ class ApiServer:
         self.port = 0
         self.run(self._start())
         config = ClusterConfig(
-            f"https://127.0.0.1:{self.port}", tls=client_context(authority_data=AUTHORITY.pem.encode())
+            f"https://127.0.0.1:{self.port}",
+            credentials=StaticCredentials(Credential(tls=TlsSettings(authority_data=AUTHORITY.pem.encode()).context())),
         )
         self.client = ApiClient(config)
         door.on_loop(lambda: self._delegate(**more))

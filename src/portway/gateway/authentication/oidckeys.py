@@ -18,7 +18,7 @@ import orjson
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from portway.client.backoff import Backoff
-from portway.client.tls import TlsError, client_context
+from portway.client.tls import TlsError, TlsSettings
 from portway.gateway.authentication.oidcconfig import Issuer
 
 TIMEOUT: Final = aiohttp.ClientTimeout(total=10.0)
@@ -105,9 +105,8 @@ class KeySet:
         """`changed` is called after keys were replaced by others. ValueError for an authority that can't be read."""
         self._issuer = issuer
         self._changed = changed
-        authority = issuer.certificate_authority.encode() or None
         try:
-            self._tls = client_context(authority_data=authority)
+            self._tls = TlsSettings(authority_data=issuer.certificate_authority.encode()).context()
         except TlsError as error:
             raise ValueError(str(error)) from error
         self._loop = asyncio.get_running_loop()
