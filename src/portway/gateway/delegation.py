@@ -82,10 +82,10 @@ def _jwts(settings: Delegation, service_account_issuer: str) -> JWTAuthenticator
         if by_flags:
             raise ConfigurationError("--authentication-config and --oidc-* flags are mutually exclusive")
         return JWTAuthenticators(settings.authentication_config, disallowed)
-    return JWTAuthenticators(_flags(settings), disallowed) if by_flags else None
+    return JWTAuthenticators(_flags(settings, disallowed)) if by_flags else None
 
 
-def _flags(settings: Delegation) -> AuthenticationConfiguration:
+def _flags(settings: Delegation, disallowed: tuple[str, ...]) -> AuthenticationConfiguration:
     return from_flags(
         issuer_url=settings.oidc_issuer_url,
         client_id=settings.oidc_client_id,
@@ -96,6 +96,7 @@ def _flags(settings: Delegation) -> AuthenticationConfiguration:
         groups_prefix=settings.oidc_groups_prefix,
         signing_algs=settings.oidc_signing_algs,
         required_claims=[_pair(text) for text in settings.oidc_required_claims],
+        disallowed_issuers=disallowed,
     )
 
 

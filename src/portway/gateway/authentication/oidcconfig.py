@@ -125,6 +125,7 @@ def from_flags(
     groups_prefix: str = "",
     signing_algs: Sequence[str] = ("RS256",),
     required_claims: Iterable[tuple[str, str]] = (),
+    disallowed_issuers: Sequence[str] = (),
 ) -> AuthenticationConfiguration:
     """--oidc-*: the same structure with one entry. AuthenticationConfigurationError when something is wrong.
 
@@ -132,6 +133,8 @@ def from_flags(
     """
     if not issuer_url or not client_id:
         raise AuthenticationConfigurationError("--oidc-issuer-url and --oidc-client-id must be specified together")
+    if issuer_url in disallowed_issuers:
+        raise AuthenticationConfigurationError(f"--oidc-issuer-url: {_overlaps(issuer_url, disallowed_issuers)}")
     if unknown := [name for name in signing_algs if name not in ALGORITHMS]:
         raise AuthenticationConfigurationError(f"--oidc-signing-algs: unsupported signing alg: {quote(unknown[0])}")
     prefix = username_prefix or ("" if username_claim == "email" else f"{issuer_url}#")
@@ -258,10 +261,7 @@ def _issuer(fields: _Fields, disallowed: Sequence[str]) -> Issuer:
     if not url:
         raise ValueError(f"{fields.at('url')}: Required value")
     if url in disallowed:
-        listed = ", ".join(sorted(disallowed))
-        raise ValueError(
-            f"{fields.at('url')}: Invalid value: {quote(url)}: URL must not overlap with disallowed issuers: [{listed}]"
-        )
+        raise ValueError(f"{fields.at('url')}: {_overlaps(url, disallowed)}")
     _check_url(url, fields.at("url"))
     if discovery:
         if url.rstrip("/") == discovery.rstrip("/"):
@@ -274,6 +274,11 @@ def _issuer(fields: _Fields, disallowed: Sequence[str]) -> Issuer:
     fields.refuse("egressSelectorType", "egress selectors are not supported by Portway")
     fields.nothing_else()
     return Issuer(url, audiences, discovery, authority)
+
+
+def _overlaps(url: str, disallowed: Sequence[str]) -> str:
+    listed = ", ".join(sorted(disallowed))
+    return f"Invalid value: {quote(url)}: URL must not overlap with disallowed issuers: [{listed}]"
 
 
 def _audiences(fields: _Fields) -> tuple[str, ...]:
