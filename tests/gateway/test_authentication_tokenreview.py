@@ -289,6 +289,25 @@ def test_an_open_upgrade_lives_through_an_outage_that_is_silence() -> None:
     play(run())
 
 
+def test_a_known_caller_waits_two_seconds_for_a_silent_api_and_the_next_time_not_at_all() -> None:
+    async def run() -> None:
+        api = an_api()
+        authenticator = reviews(api, grace=60)
+        identity = await known(authenticator)
+        api.slow = 9.0
+        await until(11)
+        assert await known(authenticator) is identity
+        assert now() == START + 13
+        await until(18.5)
+        assert authenticator.identify(GOOD) is identity
+        assert len(api.asked) == 2
+        api.tokens.clear()
+        await until(20.1)
+        assert not identity.valid, "the answer counts when it comes"
+
+    play(run())
+
+
 def test_no_grace_when_the_door_may_not_ask_any_more() -> None:
     async def run() -> None:
         api = an_api()

@@ -20,4 +20,4 @@ class TestAccessReviewsOfASlowApi(AuthorizerContract):
     def make(self, rbac: RBAC) -> Authorizer:
         api = ReviewApi(rbac)
         api.slow = 4.0
-        return AccessReviews(api, allow_ttl=1, deny_ttl=1)
+        return AccessReviews(api, allow_ttl=1, deny_ttl=1, grace=0)

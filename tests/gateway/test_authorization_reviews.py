@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any
+from unittest.mock import ANY as ANY_REASON
 
 import pytest
 from hypothesis import given, settings
@@ -229,6 +230,26 @@ def test_an_outage_keeps_what_was_decided_for_the_grace_and_denies_the_rest() ->
     play(run())
 
 
+def test_a_known_caller_waits_two_seconds_for_a_silent_api_and_the_next_time_not_at_all() -> None:
+    async def run() -> None:
+        api = ReviewApi(roles())
+        authorizer = AccessReviews(api, grace=60)
+        await decided(authorizer, READER, proxy("web"))
+        api.slow = 9.0
+        await asyncio.sleep(11)
+        assert await decided(authorizer, READER, proxy("web")) == Decision(True, ANY_REASON, START + 14)
+        assert now() == START + 13
+        await asyncio.sleep(2)
+        assert authorizer.decide(READER, proxy("web")) == Decision(True, ANY_REASON, START + 16)
+        api.rbac.set("RoleBinding", "demo", "reader", None)
+        await asyncio.sleep(5.1)
+        denied = authorizer.decide(READER, proxy("web"))
+        assert isinstance(denied, Decision)
+        assert not denied.allowed, "the answer counts when it comes"
+
+    play(run())
+
+
 def test_no_grace_when_the_door_may_not_ask_any_more() -> None:
     async def run() -> None:
         api = ReviewApi(roles())
@@ -308,6 +329,23 @@ def test_forgetting_ends_every_decision_also_those_under_way() -> None:
             assert isinstance(authorizer.decide(user, proxy(name)), asyncio.Future)
         authorizer.close()
         await asyncio.sleep(0)
+
+    play(run())
+
+
+def test_what_is_forgotten_has_no_grace() -> None:
+    async def run() -> None:
+        api = ReviewApi(roles())
+        authorizer = AccessReviews(api)
+        await decided(authorizer, READER, proxy("web"))
+        api.slow = 8.0
+        await asyncio.sleep(10)
+        hurried = authorizer.decide(READER, proxy("web"))
+        api.rbac.set("RoleBinding", "demo", "reader", None)
+        authorizer.forget()
+        assert isinstance(hurried, asyncio.Future)
+        assert not (await hurried).allowed
+        assert now() == START + 10 + 8
 
     play(run())
 

@@ -26,6 +26,7 @@ class Flights(Generic[K, V]):
         self._name = name
         self._limit = limit
         self._waiting: dict[K, list[asyncio.Future[V]]] = {}
+        self._began: dict[K, float] = {}
         self._tasks: set[asyncio.Task[V]] = set()
 
     def __contains__(self, key: K) -> bool:
@@ -33,6 +34,11 @@ class Flights(Generic[K, V]):
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def age(self, key: K) -> float:
+        """Seconds since the question of that key was asked; 0 when none is under way."""
+        began = self._began.get(key)
+        return asyncio.get_running_loop().time() - began if began is not None else 0.0
 
     def ask(self, key: K, question: Callable[[], Coroutine[Any, Any, V]], *, spare: int = 0) -> asyncio.Future[V]:
         """The answer to the question of that key. TooManyRequests, raised, when `limit` less `spare` are under way."""
@@ -44,6 +50,7 @@ class Flights(Generic[K, V]):
         if len(self._waiting) >= self._limit - spare:
             raise TooManyRequests(f"too many {self._name} are being asked for, please try again later", retry_after=1)
         self._waiting[key] = [future]
+        self._began[key] = asyncio.get_running_loop().time()
         task = asyncio.get_running_loop().create_task(question(), name=f"ask for {self._name}")
         self._tasks.add(task)
         task.add_done_callback(partial(self._landed, key))
@@ -56,6 +63,7 @@ class Flights(Generic[K, V]):
 
     def _landed(self, key: K, task: asyncio.Task[V]) -> None:
         self._tasks.discard(task)
+        del self._began[key]
         for future in self._waiting.pop(key):
             if future.done():
                 continue

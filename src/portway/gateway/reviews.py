@@ -29,6 +29,8 @@ JITTER: Final = 0.2
 RETRIED: Final = frozenset((429, 500, 502, 503, 504))
 GRACE: Final = 60.0
 """Seconds that an answer is believed beyond its time while nobody can be asked."""
+HURRY: Final = 2.0
+"""Seconds after which whoever has an older answer that still counts waits no more for a new one."""
 
 
 class ReviewUnavailable(ServiceUnavailable):

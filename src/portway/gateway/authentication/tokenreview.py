@@ -25,7 +25,7 @@ import orjson
 from portway.gateway.authentication.cache import RecentCache
 from portway.gateway.authentication.identity import Identity
 from portway.gateway.flights import Flights
-from portway.gateway.reviews import GRACE, Creates, Reviewer, ReviewUnavailable
+from portway.gateway.reviews import GRACE, HURRY, Creates, Reviewer, ReviewUnavailable
 from portway.kube.errors import TooManyRequests, Unauthorized
 from portway.kube.identity import User, with_authenticated
 from portway.kube.objects import Object
@@ -115,9 +115,13 @@ class TokenReviews:
             held = _Held(key, token.decode())
         except UnicodeDecodeError:
             raise Unauthorized from None
-        if self._reviewer.refusing:
+        graced = known if known is not None and self._graced(known) else None
+        if self._reviewer.refusing or (graced is not None and self._flights.age(key) >= HURRY):
             return self._fallback(known, held, self._reviewer.unavailable())
-        return self._ask(held, known)
+        answer = self._ask(held, known)
+        if graced is not None:
+            self._loop.call_later(HURRY, self._hurry, held, graced, answer)
+        return answer
 
     def health(self) -> str:
         """ "" when the API answers, else one line for an operator."""
@@ -161,6 +165,11 @@ class TokenReviews:
             known.valid = False
         if remember:
             self._refused.put(held.key, self._loop.time() + self._ttl)
+
+    def _hurry(self, held: _Held, known: ReviewedIdentity, answer: asyncio.Future[Identity]) -> None:
+        """Who waits for an answer that does not come is who it was; the question goes on."""
+        if not answer.done() and self._graced(known):
+            answer.set_result(self._fallback(known, held, self._reviewer.unavailable()))
 
     def _fallback(self, known: ReviewedIdentity | None, held: _Held, error: ReviewUnavailable) -> Identity:
         """Who was good lately goes on, for the grace; nobody else."""

@@ -19,7 +19,7 @@ import orjson
 
 from portway.gateway.authentication.cache import RecentCache
 from portway.gateway.flights import Flights
-from portway.gateway.reviews import GRACE, Creates, Reviewer, ReviewUnavailable
+from portway.gateway.reviews import GRACE, HURRY, Creates, Reviewer, ReviewUnavailable
 from portway.kube.attributes import Attributes
 from portway.kube.identity import MASTERS, User
 from portway.kube.objects import Object
@@ -47,6 +47,7 @@ class _Known(NamedTuple):
     decision: Decision
     end: float
     """The moment after which it counts no more, come what may."""
+    generation: int
     final: bool = False
     """Denied by name, not for want of a grant: no other spelling may bring it about."""
 
@@ -94,9 +95,14 @@ class AccessReviews:
         known = self._known.get(key)
         if known is not None and known.decision.until > self._loop.time():
             return known.decision
-        if self._reviewer.refusing:
+        # Whoever was let in need not wait long; whoever was not waits for what is true now.
+        hurried = known if known is not None and known.decision.allowed and self._graced(known) else None
+        if self._reviewer.refusing or (hurried is not None and self._chains.age(key) >= HURRY):
             return self._fallback(key, known, self._reviewer.unavailable()).decision
-        return self._chains.ask(key, partial(self._chain, key, user, attributes, tuple(names), known))
+        answer = self._chains.ask(key, partial(self._chain, key, user, attributes, tuple(names), known))
+        if hurried is not None:
+            self._loop.call_later(HURRY, self._hurry, key, hurried, answer)
+        return answer
 
     def forget(self) -> None:
         """Every decision given so far counts no more."""
@@ -151,10 +157,15 @@ class AccessReviews:
         generation = self._generation
         allowed, final, reason = read_status(await self._reviewer.ask(spec, patient=patient))
         until = self._loop.time() + self._ttl[allowed]
-        answer = _Known(Decision(allowed, reason, until), until + self._grace, final)
+        answer = _Known(Decision(allowed, reason, until), until + self._grace, generation, final)
         if generation == self._generation:
             self._known.put(key, answer)
         return answer
+
+    def _hurry(self, key: bytes, known: _Known, answer: asyncio.Future[Decision]) -> None:
+        """Who waits for an answer that does not come gets the older one; the question goes on."""
+        if not answer.done() and self._graced(known):
+            answer.set_result(self._fallback(key, known, self._reviewer.unavailable()).decision)
 
     def _fallback(self, key: bytes, known: _Known | None, error: ReviewUnavailable) -> _Known:
         """What was decided last goes on, for the grace; else nobody gets in."""
@@ -166,7 +177,9 @@ class AccessReviews:
         return stale
 
     def _graced(self, known: _Known) -> bool:
-        return not self._reviewer.refused and known.end > self._loop.time()
+        if self._reviewer.refused or known.generation != self._generation:
+            return False
+        return known.end > self._loop.time()
 
 
 def review_spec(user: User, attributes: Attributes) -> Object:
@@ -203,7 +216,9 @@ def combined(answers: Sequence[_Known]) -> _Known:
     if last.decision.allowed or last.final or len(answers) == 1:
         return last
     until = min(answer.decision.until for answer in answers)
-    return _Known(answers[0].decision._replace(until=until), min(answer.end for answer in answers))
+    return answers[0]._replace(
+        decision=answers[0].decision._replace(until=until), end=min(answer.end for answer in answers)
+    )
 
 
 def _sum(value: Any) -> bytes:
