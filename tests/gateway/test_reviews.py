@@ -109,8 +109,14 @@ def test_a_silent_api_is_given_up_after_ten_seconds() -> None:
         api = an_api()
         api.slow = 1000.0
         asker = reviewer(api)
+        asking = asyncio.ensure_future(ask(asker))
+        await asyncio.sleep(1.9)
+        said = [asker.health()]
+        await asyncio.sleep(1.1)
+        said.append(asker.health())
+        assert said == ["", "TokenReviews are not answered for 3 s: no answer yet"]
         with pytest.raises(ReviewUnavailable):
-            await ask(asker)
+            await asking
         assert asyncio.get_running_loop().time() - START == pytest.approx(10.0)
         assert "no answer in time" in asker.health()
 

@@ -62,6 +62,7 @@ class Reviewer:
         self._breaker = breaker or Breaker(self._clock)
         self._trouble = ""
         self._since = 0.0
+        self._under_way: dict[object, float] = {}
         self.refused = False
         """Whether the last answer was that the door may not ask: nothing known counts beyond its time then."""
 
@@ -72,9 +73,11 @@ class Reviewer:
 
     def health(self) -> str:
         """ "" when questions are answered, else one line for an operator."""
-        if not self._trouble:
-            return ""
-        return f"{self._kind}s are not answered for {self._clock() - self._since:.0f} s: {self._trouble}"
+        trouble, since = self._trouble, self._since
+        if not trouble:
+            since = min(self._under_way.values(), default=self._clock())
+            trouble = "no answer yet" if self._clock() - since >= HURRY else ""
+        return f"{self._kind}s are not answered for {self._clock() - since:.0f} s: {trouble}" if trouble else ""
 
     def unavailable(self) -> ReviewUnavailable:
         """What a question turned away is answered with."""
@@ -106,6 +109,8 @@ class Reviewer:
     async def _attempt(self, review: Object, deadline: float) -> Mapping[str, Any]:
         if not self._breaker.admit():
             raise self.unavailable()
+        question = object()
+        self._under_way[question] = self._clock()
         try:
             async with asyncio.timeout_at(deadline):
                 answer = await self._api.create(self._path, review)
@@ -118,6 +123,8 @@ class Reviewer:
             raise self._failed(str(error)) from None
         except StatusError as error:
             raise self._answered(error) from None
+        finally:
+            del self._under_way[question]
         status = answer.get("status")
         if not isinstance(status, dict):
             raise self._failed("the answer has no status")
