@@ -59,6 +59,8 @@ _METHODS: Final = {m: m.decode() for m in PROXIED}
 SAFE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 DECISIONS: Final = 1024
 """Decisions remembered for one identity."""
+FOREVER: Final = math.inf
+"""The end of a decision that holds until the authoriser's generation changes."""
 OVERDUE: Final = 30.0
 """Seconds that a tunnel goes on without a decision while too much else is being asked."""
 NOBODY: Final = Identity(User(""), "none")
@@ -307,12 +309,18 @@ class Door:
     def holds(self, grant: Grant) -> bool:
         """Whether a decision and its location are still true."""
         located = grant.located
-        return located is not None and not located.stale and located.expires > self.now and self._still_decided(grant)
+        return (
+            located is not None
+            and not located.stale
+            and located.expires > self.now
+            and grant.generation == grant.cluster.authorizer.generation
+            and (grant.until == FOREVER or grant.until > self.loop.time())
+        )
 
     def _still_decided(self, grant: Grant) -> bool:
         # `self.now` is up to a second old: too old for a decision whose time is over to the moment.
         return grant.generation == grant.cluster.authorizer.generation and (
-            grant.until == math.inf or grant.until > self.loop.time()
+            grant.until == FOREVER or grant.until > self.loop.time()
         )
 
     def _unprefixed(self, exchange: Exchange, target: bytes) -> bytes:
