@@ -9,6 +9,8 @@ from hypothesis import settings
 
 from portway.testing.conversation import Backend, RunningDoor, running
 
+pytest.register_assert_rewrite("portway.testing.authenticator", "portway.testing.authorizer")
+
 # A deadline for one example is a wall time: on a machine with other work it fails at random.
 settings.register_profile("portway", deadline=None)
 settings.load_profile("portway")

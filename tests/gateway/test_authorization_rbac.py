@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from portway.gateway.authorization import Authorizer, RBACAuthorizer
+from portway.gateway.authorization import RBACAuthorizer
 from portway.kube.attributes import parse
 from portway.kube.errors import forbidden
 from portway.kube.identity import User
@@ -32,7 +32,7 @@ USERS = {
 
 
 @pytest.fixture
-def authorizer() -> Authorizer:
+def authorizer() -> RBACAuthorizer:
     rbac = RBAC()
     group = "rbac.authorization.k8s.io"
     for name, rules in RULES.items():
@@ -67,13 +67,13 @@ def authorizer() -> Authorizer:
     ],
 )
 def test_decisions(
-    authorizer: Authorizer, user: str, method: str, name: str, names: tuple[str, ...], allowed: bool
+    authorizer: RBACAuthorizer, user: str, method: str, name: str, names: tuple[str, ...], allowed: bool
 ) -> None:
     attributes = parse(method, f"/api/v1/namespaces/demo/services/{name}/proxy/a")
     assert authorizer.decide(USERS[user], attributes, names).allowed is allowed
 
 
-def test_reasons_name_the_grant(authorizer: Authorizer) -> None:
+def test_reasons_name_the_grant(authorizer: RBACAuthorizer) -> None:
     attributes = parse("GET", "/api/v1/namespaces/demo/services/web:http/proxy/a")
     decision = authorizer.decide(USERS["reader"], attributes)
     assert decision.reason == 'RBAC: allowed by RoleBinding "reader/demo" of Role "reader" to User "reader"'
@@ -111,7 +111,9 @@ def test_reasons_name_the_grant(authorizer: Authorizer) -> None:
         ),
     ],
 )
-def test_a_denial_in_upstreams_words(authorizer: Authorizer, user: str, method: str, path: str, message: str) -> None:
+def test_a_denial_in_upstreams_words(
+    authorizer: RBACAuthorizer, user: str, method: str, path: str, message: str
+) -> None:
     attributes = parse(method, path)
     decision = authorizer.decide(USERS[user], attributes)
     assert not decision.allowed

@@ -5,7 +5,7 @@ away the door goes on proxying from what it knows, stays live, and says here tha
 Format: kube-apiserver's healthz package.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import time
 from urllib.parse import parse_qs
 
@@ -17,10 +17,14 @@ from portway.gateway.record import CONTENT_TYPE, Recorder
 class Health:
     """The door's own answers."""
 
-    def __init__(self, view: ClusterView, recorder: Recorder) -> None:
+    def __init__(
+        self, view: ClusterView, recorder: Recorder, more: Mapping[str, Callable[[], str]] | None = None
+    ) -> None:
+        """`more`: further checks of readiness by name; each says "" or what is wrong."""
         self._view = view
         self._recorder = recorder
         checks: dict[str, Callable[[], str]] = {"ping": lambda: "", "view": self._synced, "api": self._api}
+        checks |= more or {}
         self._checks = {"livez": {"ping": checks["ping"]}, "readyz": checks, "healthz": checks}
 
     def answer(self, path: str, query: str, *, page: bool, host: str) -> tuple[int, bytes, bytes] | None:  # noqa: ARG002

@@ -6,9 +6,10 @@ the walk begins again once the answer is there). `connect` hands over to relay, 
 """
 
 import asyncio
+import math
 import os
 import traceback
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from time import time
 from typing import Final, NoReturn, Protocol
@@ -17,7 +18,7 @@ from urllib.parse import quote
 from portway.gateway import answers
 from portway.gateway import headers as h
 from portway.gateway.authentication import LOCAL, Authenticators, Identity
-from portway.gateway.authorization import impersonate
+from portway.gateway.authorization import Undecided, impersonate
 from portway.gateway.cluster import Cluster
 from portway.gateway.crowd import Crowd
 from portway.gateway.filter import Filter
@@ -40,15 +41,28 @@ from portway.gateway.upstream.connection import Upstream
 from portway.gateway.upstream.endpoint import Endpoint
 from portway.gateway.upstream.reach import THROUGH
 from portway.kube.attributes import Attributes, is_conversation, is_port_forward
-from portway.kube.errors import BadRequest, Forbidden, StatusError, Unauthorized, forbidden, method_not_allowed
+from portway.kube.errors import (
+    BadRequest,
+    Forbidden,
+    StatusError,
+    TooManyRequests,
+    Unauthorized,
+    forbidden,
+    method_not_allowed,
+)
 from portway.kube.identity import User
 from portway.kube.proxyurl import ProxyURL, backend_path, forwarded_uri, join_id, match, parse_id, plain_prefix
+from portway.kube.rbac import Decision
 
 PROXIED: Final = frozenset((b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"HEAD", b"OPTIONS"))
 _METHODS: Final = {m: m.decode() for m in PROXIED}
 SAFE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 DECISIONS: Final = 1024
 """Decisions remembered for one identity."""
+FOREVER: Final = math.inf
+"""The end of a decision that holds until the authoriser's generation changes."""
+OVERDUE: Final = 30.0
+"""Seconds that a tunnel goes on without a decision while too much else is being asked."""
 NOBODY: Final = Identity(User(""), "none")
 """Who sent what could not be attributed to anybody."""
 NOTHING: Final = Attributes("", resource_request=False)
@@ -75,13 +89,13 @@ class Grant:
     to the backend's own path as the client has it, `path` as the API server would.
     """
 
-    __slots__ = ("attributes", "cluster", "endpoints", "generation", "located", "path", "prefix", "reason")
+    __slots__ = ("attributes", "cluster", "endpoints", "generation", "located", "path", "prefix", "reason", "until")
 
     def __init__(
         self,
         cluster: Cluster,
         attributes: Attributes,
-        reason: str,
+        decision: Decision,
         generation: int,
         located: Located | None,
         prefix: bytes,
@@ -89,7 +103,8 @@ class Grant:
     ) -> None:
         self.cluster = cluster
         self.attributes = attributes
-        self.reason = reason
+        self.reason = decision.reason
+        self.until = decision.until
         self.generation = generation
         self.located = located
         self.endpoints = located.endpoints if located is not None else ()
@@ -152,6 +167,8 @@ class Door:
         self.crowd = Crowd(settings.limits)
         self._below = settings.api_prefix.rstrip("/").encode()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._asking: set[Exchange] = set()
+        """Tunnels whose right is being asked about."""
         self._audit_prefix, self._audit_count = _audit_prefix(), 0
         self._tick()
         self.steps: tuple[Callable[[Exchange], None], ...] = (
@@ -188,7 +205,7 @@ class Door:
             return
         if isinstance(found, Identity):
             exchange.identity = found
-        else:
+        elif not isinstance(found, Decision):
             exchange.confirmed = True
         if not exchange.done:
             self.handle(exchange)
@@ -243,18 +260,14 @@ class Door:
         if h.IMPERSONATE in exchange.special and exchange.impersonated is None and not self.cluster.api.judges:
             self._impersonate(exchange, exchange.identity)
 
-    def _still_impersonates(self, exchange: Exchange, identity: Identity) -> bool:
-        try:
-            return self._wanted_user(exchange, identity) == exchange.impersonated
-        except StatusError:
-            return False
-
     def _wanted_user(self, exchange: Exchange, identity: Identity) -> User:
         return impersonate(identity, [(n.lower(), v) for n, v in exchange.fields], self.cluster.authorizer)
 
     def _impersonate(self, exchange: Exchange, identity: Identity) -> None:
         try:
             user = self._wanted_user(exchange, identity)
+        except Undecided as undecided:
+            raise Wait(undecided.answer) from None
         except BadRequest as error:
             exchange.refuse(error, b"X-Content-Type-Options: nosniff\r\n")
             return
@@ -297,10 +310,17 @@ class Door:
         """Whether a decision and its location are still true."""
         located = grant.located
         return (
-            grant.generation == grant.cluster.authorizer.generation
-            and located is not None
+            located is not None
             and not located.stale
             and located.expires > self.now
+            and grant.generation == grant.cluster.authorizer.generation
+            and (grant.until == FOREVER or grant.until > self.loop.time())
+        )
+
+    def _still_decided(self, grant: Grant) -> bool:
+        # `self.now` is up to a second old: too old for a decision whose time is over to the moment.
+        return grant.generation == grant.cluster.authorizer.generation and (
+            grant.until == FOREVER or grant.until > self.loop.time()
         )
 
     def _unprefixed(self, exchange: Exchange, target: bytes) -> bytes:
@@ -329,18 +349,18 @@ class Door:
         cluster = self.cluster
         url = match(exchange.target) if exchange.site is None else self._at_site(cluster, exchange, exchange.site)
         attributes = exchange.attributes = attributes_of(exchange, url)
+        if identity.method == "anonymous" and not self.authenticators.admits_anonymous(attributes.path):
+            raise Unauthorized
         generation = cluster.authorizer.generation
         located, problem = self._locate(cluster, exchange, url) if url is not None else (None, None)
-        decision = cluster.authorizer.decide(
-            identity.user, attributes, located.location.spellings if located is not None else ()
+        decision = _allowed(
+            cluster, identity.user, attributes, located.location.spellings if located is not None else ()
         )
-        if not decision.allowed:
-            raise forbidden(attributes, identity.user, decision.reason)
         granted = self._may_converse(cluster, identity, attributes) if url is None else attributes
         if identity.ambient:
             self._guard(exchange, proxied=url is not None)
         if url is None:
-            exchange.grant = Grant(cluster, granted, decision.reason, generation, None, b"", b"")
+            exchange.grant = Grant(cluster, granted, decision, generation, None, b"", b"")
             return
         if exchange.method not in PROXIED:
             raise method_not_allowed()
@@ -348,7 +368,7 @@ class Door:
             self._confirm(cluster, url, problem)
         exchange.path, exchange.query = url.path, url.query
         prefix = self._below + url.prefix if exchange.site is None else b""
-        grant = exchange.grant = Grant(cluster, attributes, decision.reason, generation, located, prefix, url.prefix)
+        grant = exchange.grant = Grant(cluster, attributes, decision, generation, located, prefix, url.prefix)
         if len(identity.decisions) >= DECISIONS:
             identity.decisions.clear()
         identity.decisions[exchange.method, url.prefix if exchange.site is None else exchange.site] = grant
@@ -362,9 +382,7 @@ class Door:
         if attributes.verb != "get" or not is_conversation(attributes):
             return attributes
         needed = replace(attributes, verb="create")
-        decision = cluster.authorizer.decide(identity.user, needed, ())
-        if not decision.allowed:
-            raise forbidden(needed, identity.user, decision.reason)
+        _allowed(cluster, identity.user, needed)
         return needed
 
     def _at_site(self, cluster: Cluster, exchange: Exchange, site: Site) -> ProxyURL:
@@ -597,16 +615,70 @@ class Door:
         identity, grant = exchange.identity, exchange.grant
         if identity is None or grant is None or not identity.alive():
             return True
-        authorizer = grant.cluster.authorizer
-        if grant.generation != authorizer.generation:
-            if exchange.impersonated is not None and not self._still_impersonates(exchange, identity):
-                return True
-            spellings = grant.located.location.spellings if grant.located is not None else ()
-            user = (exchange.acting or identity).user
-            if not authorizer.decide(user, grant.attributes, spellings).allowed:
-                return True
-            grant.generation = authorizer.generation
+        if (
+            not self._still_decided(grant)
+            and exchange not in self._asking
+            and self._undecided(exchange, identity, grant)
+        ):
+            return True
         return time() - exchange.started > self.limits.upgrade_lifetime
+
+    def _undecided(self, exchange: Exchange, identity: Identity, grant: Grant) -> bool:
+        """Whether a tunnel is over, for want of a decision that lets it go on. While the authoriser asks it may."""
+        try:
+            self._decide_tunnel(exchange, identity, grant)
+        except Undecided as undecided:
+            self._asking.add(exchange)
+            work = self._wait_for_tunnel(exchange, identity, grant, undecided.answer)
+            self._own(work, f"tunnel {exchange.audit_id}")
+        except TooManyRequests:
+            return self.loop.time() > grant.until + OVERDUE  # it is asked again in a second
+        except StatusError:
+            return True
+        return False
+
+    def _decide_tunnel(self, exchange: Exchange, identity: Identity, grant: Grant) -> None:
+        """The decision again: StatusError when it is another one now, Undecided when it must be waited for."""
+        if exchange.impersonated is not None and self._wanted_user(exchange, identity) != exchange.impersonated:
+            raise Forbidden("impersonation means something else now")
+        authorizer = grant.cluster.authorizer
+        spellings = grant.located.location.spellings if grant.located is not None else ()
+        user, generation = (exchange.acting or identity).user, authorizer.generation
+        decision = authorizer.decide(user, grant.attributes, spellings)
+        if not isinstance(decision, Decision):
+            raise Undecided(decision)
+        if not decision.allowed:
+            raise forbidden(grant.attributes, user, decision.reason)
+        grant.generation, grant.until = generation, decision.until
+
+    async def _wait_for_tunnel(
+        self, exchange: Exchange, identity: Identity, grant: Grant, answer: asyncio.Future[Decision]
+    ) -> None:
+        try:
+            while not exchange.done:
+                try:
+                    await answer
+                    self._decide_tunnel(exchange, identity, grant)
+                    return
+                except Undecided as undecided:
+                    answer = undecided.answer
+        except TooManyRequests:
+            pass  # the next sweep asks again, or finds it overdue
+        except StatusError:
+            if not exchange.done:
+                exchange.expire("the right to it is gone")
+        finally:
+            self._asking.discard(exchange)
+
+
+def _allowed(cluster: Cluster, user: User, attributes: Attributes, names: Sequence[str] = ()) -> Decision:
+    """The decision that lets somebody do it; Forbidden, or Wait when the authoriser must ask first."""
+    decision = cluster.authorizer.decide(user, attributes, names)
+    if not isinstance(decision, Decision):
+        raise Wait(decision)
+    if not decision.allowed:
+        raise forbidden(attributes, user, decision.reason)
+    return decision
 
 
 def _is_link(special: dict[int, bytes]) -> bool:

@@ -91,6 +91,35 @@ class Authentication:
 
 
 @dataclass(frozen=True)
+class Delegation:
+    """Who else is asked: issuers whose tokens the door verifies, and the cluster itself. Flags of these names are
+    kube-apiserver's and kubelet's.
+    """
+
+    authentication_config: str = ""
+    """An AuthenticationConfiguration file; instead of the oidc settings."""
+    oidc_issuer_url: str = ""
+    oidc_client_id: str = ""
+    oidc_ca_file: str = ""
+    oidc_username_claim: str = "sub"
+    oidc_username_prefix: str = ""
+    oidc_groups_claim: str = ""
+    oidc_groups_prefix: str = ""
+    oidc_signing_algs: tuple[str, ...] = ("RS256",)
+    oidc_required_claims: tuple[str, ...] = ()
+    """CLAIM=VALUE each."""
+    authentication_token_webhook: bool = False
+    """Ask the cluster with a TokenReview about bearer tokens that nobody here knows."""
+    token_review_audiences: tuple[str, ...] = ()
+    """Of which such a token must be for one; () = the API server's own."""
+    authentication_token_webhook_cache_ttl: float = 10.0
+    authorization_webhook_cache_authorized_ttl: float = 10.0
+    authorization_webhook_cache_unauthorized_ttl: float = 10.0
+    outage_grace: float = 60.0
+    """Seconds that what the cluster said is believed beyond its time while it can't be asked; 0 = none."""
+
+
+@dataclass(frozen=True)
 class Record:
     """Where events go. Paths: empty = off, "-" = standard output."""
 
@@ -169,6 +198,7 @@ class GatewaySettings:
     """What is let through at all; None = everything."""
     limits: Limits = field(default_factory=Limits)
     authentication: Authentication = field(default_factory=Authentication)
+    delegation: Delegation = field(default_factory=Delegation)
     record: Record = field(default_factory=Record)
 
     def to_json(self) -> str:
@@ -182,7 +212,8 @@ class GatewaySettings:
         value["clusters"] = [_from_dict(ClusterSettings, cluster) for cluster in value["clusters"]]
         if value.get("filter") is not None:
             value["filter"] = _from_dict(FilterRules, value["filter"])
-        for name, kind in (("limits", Limits), ("authentication", Authentication), ("record", Record)):
+        parts = {"limits": Limits, "authentication": Authentication, "delegation": Delegation, "record": Record}
+        for name, kind in parts.items():
             value[name] = _from_dict(kind, value.get(name, {}))
         return _from_dict(cls, value)
 

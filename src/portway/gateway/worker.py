@@ -14,7 +14,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import uvloop
 
@@ -22,6 +22,7 @@ from portway.client.kubeconfig import KubeconfigError
 from portway.gateway.assembly import Followed
 from portway.gateway.authentication import Authenticators, ConfigurationError
 from portway.gateway.cluster import Cluster
+from portway.gateway.delegation import Delegated
 from portway.gateway.filter import Filter
 from portway.gateway.health import Health
 from portway.gateway.hosts import Hosts
@@ -50,14 +51,19 @@ class Worker:
         self._settings = settings
         (followed,) = self._followed = [Followed(cluster) for cluster in settings.clusters]
         cluster = followed.cluster
-        self._authenticators = Authenticators(settings.authentication, cluster.view)
+        delegated = self._delegated = _delegated(settings, self._followed)
+        self._authenticators = Authenticators(
+            settings.authentication, cluster.view, delegated.authenticators, delegated.anonymous
+        )
         self._recorder = Recorder(settings.record, index)
         door = self._door = Door(
             settings,
             cluster,
             self._authenticators,
             self._recorder,
-            (answers or _health)(cluster, self._recorder),
+            answers(cluster, self._recorder)
+            if answers is not None
+            else Health(cluster.view, self._recorder, delegated.checks()),
             hosts=Hosts(settings.host_bases) if settings.host_bases else None,
             filter=Filter(settings.filter) if settings.filter is not None else None,
         )
@@ -89,6 +95,7 @@ class Worker:
                 task.cancel()
         self._recorder.close()
         self._authenticators.close()
+        await self._delegated.close()
         for followed in self._followed:
             await followed.stop()
 
@@ -110,7 +117,9 @@ class Worker:
     def _reload(self) -> None:
         """Each by itself: a broken certificate must not keep a withdrawn token in force."""
         certificates = self._listeners.certificates
-        for reload in (certificates.reload if certificates is not None else None, self._authenticators.reload):
+        # Authenticators come last: they forget what was decided about anonymous callers, whose rules are delegated's.
+        of_certificates = certificates.reload if certificates is not None else None
+        for reload in (of_certificates, self._delegated.reload, self._authenticators.reload):
             try:
                 if reload is not None:
                     reload()
@@ -128,13 +137,23 @@ class Worker:
             await asyncio.sleep(SWEEP)
             self._door.sweep()
             sweeps += 1
-            certificates = self._listeners.certificates
-            if sweeps % CERTIFICATE_CHECK == 0 and certificates is not None and certificates.changed():
+            if sweeps % CERTIFICATE_CHECK == 0 and self._changed():
                 self._reload()
 
+    def _changed(self) -> bool:
+        """Whether a file that is followed looks different."""
+        certificates = self._listeners.certificates
+        return (certificates is not None and certificates.changed()) or self._delegated.changed()
 
-def _health(cluster: Cluster, recorder: Recorder) -> LocalAnswers:
-    return Health(cluster.view, recorder)
+
+def _delegated(settings: GatewaySettings, clusters: Sequence[Followed]) -> Delegated:
+    """The first cluster is asked about tokens; each that is to decide for itself about what happens in it."""
+    keys, issuer = settings.authentication.service_account_key_files, settings.authentication.service_account_issuer
+    delegated = Delegated(settings.delegation, clusters[0].client, issuer if keys else "")
+    for followed, cluster in zip(clusters, settings.clusters, strict=True):
+        if cluster.authorization_mode == "Webhook":
+            followed.cluster.authorizer = delegated.authorizer(followed.client)
+    return delegated
 
 
 async def _main(settings: GatewaySettings, index: int, answers: Answers | None) -> int:

@@ -7,6 +7,7 @@ authoriser keeps decisions for as long as ``generation`` stays the same. Upstrea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from sys import intern
@@ -23,10 +24,15 @@ KINDS: Final = ("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding")
 
 
 class Decision(NamedTuple):
-    """Allowed or not, and why as upstream says it: which binding allowed it; for a refusal, roles that are missing."""
+    """Allowed or not, and why as upstream says it: which binding allowed it; for a refusal, roles that are missing.
+
+    ``until``: when it must be asked anew at the latest, by the event loop's clock; a decision on watched objects holds
+    until they change.
+    """
 
     allowed: bool
     reason: str
+    until: float = math.inf
 
 
 _MASTERS_MAY: Final = Decision(True, "")

@@ -5,8 +5,10 @@ anonymous is for those who offered nothing. So a bad credential is 401 and never
 """
 
 import asyncio
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import time
+from typing import Protocol
 
 from portway.gateway.authentication.cache import RecentCache
 from portway.gateway.authentication.errors import ConfigurationError
@@ -17,6 +19,7 @@ from portway.gateway.authentication.headers import (
     websocket_token,
 )
 from portway.gateway.authentication.identity import LOCAL, Identity
+from portway.gateway.authentication.oidcconfig import Anonymous
 from portway.gateway.authentication.passwords import Passwords
 from portway.gateway.authentication.serviceaccounts import Accounts, ServiceAccounts
 from portway.gateway.authentication.statictokens import StaticTokens
@@ -31,18 +34,48 @@ CACHED = 4096
 Answer = Identity | asyncio.Future[Identity]
 
 
+class TokenAuthenticator(Protocol):
+    """The seam of bearer tokens: `oidc` and `tokenreview` are on the other side of it."""
+
+    def identify(self, token: bytes) -> Answer | None:
+        """Whose token it is, at once or as a Future; None for a token that is somebody else's to judge.
+
+        A StatusError, raised or in the Future, is a refusal: Unauthorized when the token is wrong, others when that
+        could not be found out. The same token gives the same Identity while that counts.
+        """
+        ...
+
+    def health(self) -> str:
+        """ "" when it can answer, else one line for an operator; never a secret."""
+        ...
+
+
 class Authenticators:
     """Says who a request comes from. Lives on one event loop."""
 
-    def __init__(self, settings: Authentication, view: Accounts) -> None:
-        """ConfigurationError, in one line, when a file named in the settings can't be used."""
+    def __init__(
+        self,
+        settings: Authentication,
+        view: Accounts,
+        others: Sequence[TokenAuthenticator] = (),
+        anonymous: Callable[[], Anonymous | None] = lambda: None,
+    ) -> None:
+        """`others` are asked, in order, about tokens that the settings' own files and keys don't know. `anonymous` says
+        what an authentication configuration says now of callers who offer nothing; it wins over the setting.
+
+        ConfigurationError, in one line, when a file named in the settings can't be used.
+        """
+        self._others = tuple(others)
+        self._rule = anonymous
         self._tokens = StaticTokens(settings.token_auth_file)
         self._passwords = Passwords(settings.basic_auth_file)
         self._accounts = _service_accounts(settings, view)
         # Keys are whole headers: the table is this process's own and hashed with its random key, so a lookup's time
         # tells nothing about them.
         self._recent: RecentCache[bytes, Identity] = RecentCache(CACHED)
-        self._anonymous, self._warned = _anonymous(settings.anonymous_auth)
+        self._allowed = settings.anonymous_auth
+        self._anonymous = Identity(ANONYMOUS_USER, "anonymous")
+        self._warned = Identity(ANONYMOUS_USER, "anonymous", warning=EXTRA_SPACE_WARNING)
         self._local = Identity(User(settings.local), LOCAL, ambient=True) if settings.local else None
 
     def identify(
@@ -72,7 +105,15 @@ class Authenticators:
         """Read the token and password files again. ConfigurationError leaves what was read before in force."""
         self._tokens.reload()
         self._passwords.reload()
+        # What the rules for anonymous callers say now must be asked again.
+        for nobody in (self._anonymous, self._warned):
+            nobody.decisions.clear()
         self._recent.discard(lambda identity: not identity.valid)
+
+    def admits_anonymous(self, path: str) -> bool:
+        """Whether somebody who offered nothing may be anonymous on this path."""
+        rule = self._rule()
+        return self._allowed if rule is None else rule.admits(path)
 
     @property
     def passwords(self) -> bool:
@@ -87,14 +128,14 @@ class Authenticators:
         # A certificate that got here has expired on its connection; it is a bad credential now.
         bad = certificate is not None
         answer: Answer | None = None
-        nobody = self._anonymous
+        nobody = self._anonymous if self._admits_somewhere() else None
         if authorization is not None:
             try:
                 answer = self._by_header(authorization)
             except Unauthorized:
                 bad = True
             if answer is self._warned:
-                answer, nobody = None, self._warned
+                answer, nobody = None, self._warned if nobody is not None else None
         if answer is None and protocols is not None:
             try:
                 token, _ = websocket_token(protocols)
@@ -107,8 +148,12 @@ class Authenticators:
             raise Unauthorized
         return nobody
 
+    def _admits_somewhere(self) -> bool:
+        rule = self._rule()
+        return self._allowed if rule is None else rule.enabled
+
     def _by_header(self, authorization: bytes) -> Answer | None:
-        """The caller; None for no opinion; `_warned` (if anonymous is on) for the header that upstream warns of."""
+        """The caller; None for no opinion; `_warned` for the header that upstream warns of."""
         known = self._recent.get(authorization)
         if known is not None and known.alive():
             return known
@@ -132,20 +177,20 @@ class Authenticators:
         if identity is not None:
             return identity
         if self._accounts is not None and token.count(b".") == 2 and token.isascii():
-            return self._accounts.identify(token.decode("ascii"))
+            try:
+                return self._accounts.identify(token.decode("ascii"))
+            except Unauthorized:
+                if not self._others:
+                    raise
+        for authenticator in self._others:
+            answer = authenticator.identify(token)
+            if answer is not None:
+                return answer
         raise Unauthorized
 
     def _remember(self, authorization: bytes, future: asyncio.Future[Identity]) -> None:
         if not future.cancelled() and future.exception() is None:
             self._recent.put(authorization, future.result())
-
-
-def _anonymous(allowed: bool) -> tuple[Identity | None, Identity | None]:
-    """(anonymous, the same with the extra space's warning), or nobody."""
-    if not allowed:
-        return None, None
-    plain = Identity(ANONYMOUS_USER, "anonymous")
-    return plain, Identity(ANONYMOUS_USER, "anonymous", warning=EXTRA_SPACE_WARNING)
 
 
 def _service_accounts(settings: Authentication, view: Accounts) -> ServiceAccounts | None:

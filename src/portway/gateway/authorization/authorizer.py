@@ -1,8 +1,10 @@
 """The seam of authorisation, and its implementation on the RBAC objects that the view watches.
 
-Decisions are values; whoever caches them keeps `generation` beside them and drops them when it moves on.
+Decisions are values; whoever caches them keeps `generation` beside them, and drops them when it moves on or when the
+decision's own `until` is over. `accessreview` is the implementation that asks the cluster.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -19,12 +21,24 @@ class Authorizer(Protocol):
         """Grows whenever a decision given before could be another one now."""
         ...
 
-    def decide(self, user: User, attributes: Attributes, names: Sequence[str] = ()) -> Decision:
-        """Allowed or not, and upstream's reason (which may be "").
+    def decide(
+        self, user: User, attributes: Attributes, names: Sequence[str] = ()
+    ) -> Decision | asyncio.Future[Decision]:
+        """Allowed or not, and upstream's reason (which may be ""); a Future when somebody must be asked first.
 
+        Once the Future has its result, asking the same again gives a Decision. A StatusError, raised or in the
+        Future, is a refusal: nobody could be asked.
         `names` are other spellings of attributes.name that mean the same target: a grant on any of them is a grant.
         """
         ...
+
+
+class Undecided(Exception):  # noqa: N818 - a signal, not an error
+    """The authoriser must be asked again when `answer` is there; for code that can't wait itself."""
+
+    def __init__(self, answer: asyncio.Future[Decision]) -> None:
+        super().__init__()
+        self.answer = answer
 
 
 class RBACAuthorizer:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 from portway.gateway.authentication.identity import Identity
-from portway.gateway.authorization.authorizer import Authorizer
+from portway.gateway.authorization.authorizer import Authorizer, Undecided
 from portway.gateway.authorization.gosyntax import default_info
 from portway.kube.attributes import Attributes
 from portway.kube.errors import BadRequest, forbidden
@@ -23,6 +23,7 @@ from portway.kube.identity import (
     with_authenticated,
 )
 from portway.kube.names import is_dns1123_label, is_dns1123_subdomain
+from portway.kube.rbac import Decision
 
 PREFIX = b"impersonate-"
 USER, UID, GROUP, EXTRA = PREFIX + b"user", PREFIX + b"uid", PREFIX + b"group", PREFIX + b"extra-"
@@ -44,7 +45,7 @@ def impersonate(identity: Identity, headers: Iterable[tuple[bytes, bytes]], auth
 
     `headers` are (lower-cased name, value); others than Impersonate-* are ignored, and it is the caller's to drop
     these before it forwards. BadRequest for groups, uid or extra without a user (and for values that are no UTF-8),
-    Forbidden when any part of it is not granted.
+    Forbidden when any part of it is not granted, Undecided when the authoriser must ask somebody first.
     """
     offered = [(name, value) for name, value in headers if name.startswith(PREFIX)]
     wanted = _wanted(offered) if offered else None
@@ -52,6 +53,8 @@ def impersonate(identity: Identity, headers: Iterable[tuple[bytes, bytes]], auth
         return identity.user
     for attributes in _checks(wanted):
         decision = authorizer.decide(identity.user, attributes)
+        if not isinstance(decision, Decision):
+            raise Undecided(decision)
         if not decision.allowed:
             raise forbidden(attributes, identity.user, decision.reason)
     return with_authenticated(User(wanted.name, wanted.uid, _groups(wanted), wanted.extra))
