@@ -19,6 +19,7 @@ from portway.up.errors import UpError
 COMMANDS = {
     "up": ("portway.cli.up", "run an embedded cluster and the door to it"),
     "proxy": ("portway.cli.proxy", "serve a cluster's API and services on this machine"),
+    "gateway": ("portway.cli.gateway", "run a door for a team in front of a cluster"),
     "services": ("portway.cli.services", "list services, their health, what you may do, and links"),
     "cluster-info": ("portway.cli.cluster_info", "list the cluster's services and their URLs"),
     "url": ("portway.cli.url", "print the URL that reaches a service"),

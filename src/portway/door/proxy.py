@@ -21,9 +21,9 @@ from portway.door.errors import DoorError
 from portway.door.static import StaticFiles
 from portway.gateway.cluster import Cluster
 from portway.gateway.filter import Filter, FilterRules
+from portway.gateway.health import Health
 from portway.gateway.hosts import Hosts
 from portway.gateway.pipeline import LocalAnswers
-from portway.gateway.record import Recorder
 from portway.gateway.server import ListenError, Listeners
 from portway.gateway.settings import Authentication, ClusterSettings, GatewaySettings, Record
 from portway.gateway.worker import Worker, prepare_process
@@ -61,7 +61,7 @@ def run(settings: ProxySettings) -> int:
     context = _checked(settings)
     prepare_process()
 
-    def answers(cluster: Cluster, _recorder: Recorder) -> LocalAnswers:
+    def answers(cluster: Cluster, _health: Health) -> LocalAnswers:
         parts: list[LocalAnswers] = [Catalogue(cluster.view, Hosts((BASE,)), context, "http")]
         if settings.www:
             parts.append(StaticFiles(Path(settings.www), settings.www_prefix))

@@ -8,7 +8,6 @@ from portway.gateway.cluster import Cluster
 from portway.gateway.health import Health
 from portway.gateway.hosts import Hosts
 from portway.gateway.pipeline import LocalAnswers
-from portway.gateway.record import Recorder
 from portway.gateway.settings import GatewaySettings
 from portway.gateway.worker import Answers, main
 
@@ -16,8 +15,7 @@ from portway.gateway.worker import Answers, main
 def answers(settings: GatewaySettings) -> Answers:
     """Health first; the catalogue where services have host names."""
 
-    def made(cluster: Cluster, recorder: Recorder) -> LocalAnswers:
-        health = Health(cluster.view, recorder)
+    def made(cluster: Cluster, health: Health) -> LocalAnswers:
         if not settings.host_bases:
             return health
         return FirstOf((health, Catalogue(cluster.view, Hosts(settings.host_bases), cluster.name, "https")))

@@ -3,10 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from time import time
 
 from portway.client.api import ApiClient, ClusterConfig
 from portway.client.kubeconfig import Overrides, load
 from portway.client.portforward.forwarder import PortForwarder
+from portway.client.state import RBAC_KINDS
 from portway.client.view import ROUTED, ClusterView
 from portway.gateway.authorization import AlwaysAllow, Authorizer, RBACAuthorizer
 from portway.gateway.cluster import Api, Cluster
@@ -24,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 REMOTE: Mapping[str, Callable[[ClusterConfig], Api]] = {"own": OwnApi, "impersonate": ImpersonatingApi}
 """What `ClusterSettings.identity` means."""
+MODES = ("RBAC", "Webhook", "AlwaysAllow")
 DOOR = "system:portway:gateway"
 """Who the door itself is to the embedded API."""
 
@@ -36,11 +39,11 @@ class Followed:
 
         `client`: another one than the settings say.
         """
-        embedded = bool(settings.api_socket)
+        embedded = self._embedded = bool(settings.api_socket)
         config = ClusterConfig.local(settings.api_socket, DOOR) if embedded else _config(settings)
         self.client = client or ApiClient(config)
         self._retry_cap = 2.0 if embedded else 30.0
-        view = ClusterView(settings.namespaces, ROUTED if settings.authorization_mode == "AlwaysAllow" else None)
+        view = ClusterView(settings.namespaces, None if settings.authorization_mode == "RBAC" else ROUTED)
         policy = AddressPolicy(settings.cluster_cidrs)
         endpoints = Endpoints()
         self._forwarder = PortForwarder(config)
@@ -80,6 +83,22 @@ class Followed:
         if self.paths is not None:
             await self.paths.run()
 
+    def sweep(self, grace: float) -> None:
+        """Once a second: roles that could not be followed for longer than `grace` seconds decide nothing any more.
+
+        The embedded API's are believed as long as it takes to bring it back: nobody else can have changed them.
+        """
+        authorizer, view = self.cluster.authorizer, self.cluster.view
+        if not isinstance(authorizer, RBACAuthorizer) or self._embedded:
+            return
+        hidden = [plural for plural, _ in view.forbidden if plural in RBAC_KINDS]
+        if hidden:
+            authorizer.suspended = f"{', '.join(hidden)} may not be read"
+        elif not view.connected and time() - view.last_contact > grace:
+            authorizer.suspended = f"roles could not be followed for {time() - view.last_contact:.0f} s"
+        else:
+            authorizer.suspended = ""
+
     async def stop(self) -> None:
         """Follows it no more."""
         if self._looking is not None:
@@ -100,4 +119,6 @@ def _config(settings: ClusterSettings) -> ClusterConfig:
 
 
 def _authorizer(settings: ClusterSettings, view: ClusterView) -> Authorizer:
+    if settings.authorization_mode not in MODES:
+        raise ValueError(f'the authorization mode "{settings.authorization_mode}" is not one of {", ".join(MODES)}')
     return AlwaysAllow() if settings.authorization_mode == "AlwaysAllow" else RBACAuthorizer(view.rbac)

@@ -40,14 +40,14 @@ CERTIFICATE_CHECK = 10
 PR_SET_PDEATHSIG = 1
 
 
-Answers = Callable[[Cluster, Recorder], LocalAnswers]
+Answers = Callable[[Cluster, Health], LocalAnswers]
 
 
 class Worker:
     """The parts of one worker, put together."""
 
     def __init__(self, settings: GatewaySettings, index: int, answers: Answers | None = None) -> None:
-        """`answers` makes what the door answers itself, of the cluster and the recorder; health checks by default."""
+        """`answers` makes what the door answers itself, of the cluster and its health; by default it is the latter."""
         self._settings = settings
         (followed,) = self._followed = [Followed(cluster) for cluster in settings.clusters]
         cluster = followed.cluster
@@ -56,14 +56,13 @@ class Worker:
             settings.authentication, cluster.view, delegated.authenticators, delegated.anonymous
         )
         self._recorder = Recorder(settings.record, index)
+        health = Health(cluster.view, self._recorder, delegated.checks())
         door = self._door = Door(
             settings,
             cluster,
             self._authenticators,
             self._recorder,
-            answers(cluster, self._recorder)
-            if answers is not None
-            else Health(cluster.view, self._recorder, delegated.checks()),
+            answers(cluster, health) if answers is not None else health,
             hosts=Hosts(settings.host_bases) if settings.host_bases else None,
             filter=Filter(settings.filter) if settings.filter is not None else None,
         )
@@ -136,6 +135,8 @@ class Worker:
         while True:
             await asyncio.sleep(SWEEP)
             self._door.sweep()
+            for followed in self._followed:
+                followed.sweep(self._settings.delegation.outage_grace)
             sweeps += 1
             if sweeps % CERTIFICATE_CHECK == 0 and self._changed():
                 self._reload()

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 _PORT_RANGE = re.compile(r"(\d{1,5})-(\d{1,5})\Z")
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h)?")
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 
@@ -48,6 +49,14 @@ def whole_number(value: str) -> int:
     if not value.isascii() or not value.isdigit():
         raise ValueError(f'"{value}" is not a whole number')
     return int(value)
+
+
+def seconds(value: str) -> float:
+    """A number of seconds, as `10` or Go's `10s`, `1m`, `1.5h`."""
+    found = _DURATION.fullmatch(value)
+    if found is None:
+        raise ValueError(f'"{value}" is not a duration such as 10s')
+    return float(found[1]) * {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600}[found[2] or ""]
 
 
 def workers(value: str) -> int:

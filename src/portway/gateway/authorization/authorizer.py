@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from portway.kube.attributes import Attributes
+from portway.kube.errors import ServiceUnavailable
 from portway.kube.identity import User
 from portway.kube.rbac import RBAC, Decision
 
@@ -44,16 +45,20 @@ class Undecided(Exception):  # noqa: N818 - a signal, not an error
 class RBACAuthorizer:
     """`--authorization-mode=RBAC`, with upstream's privileged group system:masters in front of it."""
 
-    __slots__ = ("_rbac",)
+    __slots__ = ("_rbac", "suspended")
 
     def __init__(self, rbac: RBAC) -> None:
         self._rbac = rbac
+        self.suspended = ""
+        """Why the objects are not to be believed any more; "" while they are. Set by whoever follows them."""
 
     @property
     def generation(self) -> int:
-        return self._rbac.generation
+        return -1 if self.suspended else self._rbac.generation
 
     def decide(self, user: User, attributes: Attributes, names: Sequence[str] = ()) -> Decision:
+        if self.suspended:
+            raise ServiceUnavailable(f"nothing can be authorised: {self.suspended}", retry_after=1)
         return self._rbac.decide(user, attributes, names)
 
 
