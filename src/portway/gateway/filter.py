@@ -2,8 +2,12 @@
 
 Regular expressions, unanchored unless they say so; a rejected path or method always wins; a path and a host must be
 accepted. An empty list matches nothing. Hosts of services (`hosts.py`) need no accepting: nobody else can have them.
+
+A path is judged decoded, as it was written and as it is without "//", "." and "..": whoever stands before the API
+server may tidy it up (kubectl proxy does). Both must be accepted, neither may be rejected.
 """
 
+import posixpath
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,14 +60,15 @@ class Filter:
             raise Forbidden(f"Forbidden: {why}")
 
     def _why(self, method: str, host: str, target: str, own_host: bool) -> str:
-        path = unquote(target.partition("?")[0])
-        if self._static_prefix and path.startswith(self._static_prefix):
+        written = target.partition("?")[0]
+        paths = _readings(written)
+        if self._static_prefix and all(p.startswith(self._static_prefix) for p in (written, *paths)):
             return self._why_host(host, own_host)
-        if _matches(self._reject_paths, path):
+        if any(_matches(self._reject_paths, path) for path in paths):
             return "this path is rejected (--reject-paths)"
         if _matches(self._reject_methods, method):
             return f"the method {method} is rejected (--reject-methods)"
-        if not _matches(self._accept_paths, path):
+        if not all(_matches(self._accept_paths, path) for path in paths):
             return "this path is not accepted (--accept-paths)"
         return self._why_host(host, own_host)
 
@@ -75,6 +80,17 @@ class Filter:
 
 def _compiled(patterns: Sequence[str]) -> tuple[re.Pattern[str], ...]:
     return tuple(re.compile(pattern) for pattern in patterns)
+
+
+def _readings(written: str) -> tuple[str, ...]:
+    """The path decoded, and what it is when somebody tidies it up. A line feed stands as another character, so that
+    "." matches it and "$" doesn't stop before it.
+    """
+    path = unquote(written).replace("\n", "\0")
+    if "//" not in path and "/." not in path:
+        return (path,)
+    tidy = posixpath.normpath("/" + path.lstrip("/"))
+    return path, tidy + "/" if path.endswith("/") and tidy != "/" else tidy
 
 
 def _matches(patterns: Sequence[re.Pattern[str]], text: str) -> bool:
