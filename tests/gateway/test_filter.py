@@ -193,10 +193,24 @@ def test_which_rule_is_said() -> None:
 
 
 def test_a_services_own_host_needs_no_accepting_but_all_else_holds() -> None:
-    made = Filter(FilterRules(accept_hosts=()))
-    made.check(b"GET", b"web.demo.localhost", b"/x", own_host=True)
+    site = b"/api/v1/namespaces/demo/services/web/proxy"
+    made = Filter(FilterRules(accept_hosts=(), accept_paths=("/demo/",), reject_paths=("/admin",)))
+    made.check(b"GET", b"web.demo.localhost", site + b"/x", own_host=True)
     with pytest.raises(Forbidden, match="--reject-paths"):
-        made.check(b"GET", b"web.demo.localhost", f"{POD}/exec".encode(), own_host=True)
+        made.check(b"GET", b"web.demo.localhost", site + b"/admin", own_host=True)
+    with pytest.raises(Forbidden, match="--accept-paths"):
+        made.check(b"GET", b"web.other.localhost", site.replace(b"demo", b"other"), own_host=True)
+
+
+def test_a_services_own_pods_may_be_called_exec() -> None:
+    """The default rules are about the API's pods; those that somebody added hold everywhere."""
+    path = f"/api/v1/namespaces/demo/services/web/proxy{POD}/exec".encode()
+    Filter(FilterRules()).check(b"GET", b"web.demo.localhost", path, own_host=True)
+    with pytest.raises(Forbidden):
+        Filter(FilterRules()).check(b"GET", b"localhost", path, own_host=False)
+    more = (*FilterRules().reject_paths, "^/api/.*/pods/.*/[e]xec")
+    with pytest.raises(Forbidden):
+        Filter(FilterRules(reject_paths=more)).check(b"GET", b"web.demo.localhost", path, own_host=True)
 
 
 @pytest.mark.parametrize("pattern", ["(", "*", "[", "a{2,1}", "(?P<a>x)(?P<a>y)"])

@@ -41,13 +41,19 @@ class Filter:
     def __init__(self, rules: FilterRules) -> None:
         self._accept_paths = _compiled(rules.accept_paths)
         self._reject_paths = _compiled(rules.reject_paths)
+        # The defaults keep people from exec'ing by accident of the API; a service's "/pods/x/exec" is its own.
+        usual = FilterRules().reject_paths
+        self._reject_at_sites = _compiled([pattern for pattern in rules.reject_paths if pattern not in usual])
         self._accept_hosts = _compiled(rules.accept_hosts)
         self._reject_methods = _compiled(rules.reject_methods)
         self._static_prefix = rules.static_prefix
         self._known: dict[tuple[bytes, bytes, bytes], str] = {}
 
     def check(self, method: bytes, host: bytes, target: bytes, *, own_host: bool) -> None:
-        """Forbidden, with the rule that says so, for a request that may not pass. `own_host`: a service's."""
+        """Forbidden, with the rule that says so, for a request that may not pass.
+
+        `own_host`: it came to a service's own host name; the target is the same in the proxy verb's words.
+        """
         key = (method, host, target)
         why = self._known.get(key)
         if why is None:
@@ -64,7 +70,8 @@ class Filter:
         paths = _readings(written)
         if self._static_prefix and all(p.startswith(self._static_prefix) for p in (written, *paths)):
             return self._why_host(host, own_host)
-        if any(_matches(self._reject_paths, path) for path in paths):
+        rejected = self._reject_at_sites if own_host else self._reject_paths
+        if any(_matches(rejected, path) for path in paths):
             return "this path is rejected (--reject-paths)"
         if _matches(self._reject_methods, method):
             return f"the method {method} is rejected (--reject-methods)"
