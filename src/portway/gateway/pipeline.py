@@ -39,7 +39,17 @@ from portway.gateway.upstream.endpoint import Endpoint
 from portway.kube.attributes import Attributes
 from portway.kube.errors import BadRequest, Forbidden, StatusError, Unauthorized, forbidden, method_not_allowed
 from portway.kube.identity import User
-from portway.kube.proxyurl import ProxyURL, backend_path, forwarded_uri, join_id, match, parse_id, plain_prefix
+from portway.kube.proxyurl import (
+    ProxyURL,
+    TargetId,
+    backend_path,
+    climbs,
+    forwarded_uri,
+    join_id,
+    match,
+    parse_id,
+    plain_prefix,
+)
 
 PROXIED: Final = frozenset((b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"HEAD", b"OPTIONS"))
 _METHODS: Final = {m: m.decode() for m in PROXIED}
@@ -144,6 +154,8 @@ class Door:
         self.sandbox = SANDBOX if settings.html_sandbox else b""
         self.crowd = Crowd(settings.limits)
         self._below = settings.api_prefix.rstrip("/").encode()
+        # kubectl's rule: a prefix that begins so is the API's own, and stays.
+        self._stripped = b"" if self._below.startswith(b"/api") else self._below
         self._tasks: set[asyncio.Task[None]] = set()
         self._audit_prefix, self._audit_count = _audit_prefix(), 0
         self._tick()
@@ -266,12 +278,13 @@ class Door:
             host = exchange.special.get(h.HOST, b"")
             if self.hosts is not None:
                 exchange.site = self.hosts.find(host)
-            if self._below and exchange.site is None:
+            if self._below and exchange.site is None and not exchange.stripped:
                 target = self._unprefixed(exchange, target)
                 if exchange.done:
                     return
             if self.filter is not None:
-                self.filter.check(exchange.method, host, target, own_host=exchange.site is not None)
+                own_host = exchange.site is not None
+                self.filter.check(exchange.method, host, self._as_path(exchange.site, target), own_host=own_host)
         end = plain_prefix(target) if exchange.site is None else 0
         if end:
             known: Grant | None = identity.decisions.get((exchange.method, target[:end]))
@@ -297,14 +310,24 @@ class Door:
 
     def _unprefixed(self, exchange: Exchange, target: bytes) -> bytes:
         """The target as the API has it; what stands beside the prefix is answered: nothing is there."""
-        path = target.partition(b"?")[0]
+        path, mark, query = target.partition(b"?")
+        if path == self._below:
+            exchange.answer(301, *answers.moved(path + b"/" + mark + query))
+            return target
         if not path.startswith(self._below + b"/"):
             if self.local.answer(path.decode("latin-1"), "", page=False, host="") is not None:
                 return target
             exchange.answer(404, *answers.text(404, b"404 page not found\n"))
             return target
-        exchange.target = target[len(self._below) :]
+        exchange.target, exchange.stripped = target[len(self._stripped) :], True
         return exchange.target
+
+    def _as_path(self, site: Site | None, target: bytes) -> bytes:
+        """The target as rules about paths know it: that of a service's own host is the proxy verb's for the service."""
+        if site is None:
+            return target
+        spelled = join_id(TargetId("", site.name, site.port))
+        return f"/api/v1/namespaces/{site.namespace}/services/{spelled}/proxy".encode() + target
 
     def lets_through(self, method: bytes, target: bytes, exchange: Exchange) -> bool:
         """Whether the filter, if there is one, takes another target with an earlier exchange's header fields."""
@@ -338,7 +361,7 @@ class Door:
         if located is None:
             self._confirm(cluster, url, problem)
         exchange.path, exchange.query = url.path, url.query
-        prefix = self._below + url.prefix if exchange.site is None else b""
+        prefix = self._stripped + url.prefix if exchange.site is None else b""
         grant = exchange.grant = Grant(cluster, attributes, decision.reason, generation, located, prefix, url.prefix)
         if exchange.site is not None:
             return
@@ -415,13 +438,16 @@ class Door:
             exchange.answer(301, *answers.moved(grant.prefix + b"/" + query))
             return
         if grant.through:
-            exchange.head = self._head_for_api(exchange, grant, grant.path + raw + query)
+            path = backend_path(raw) if raw else b""
+            if exchange.site is not None and climbs(path):
+                raise BadRequest("the request path leads out of the service")
+            exchange.head = self._head_for_api(exchange, grant, grant.path + path + query)
             return
         path = backend_path(raw)
         rest = exchange.rest = rest_of_head(
             exchange, exchange.down.forwarded_for(exchange.special.get(h.FORWARDED_FOR))
         )
-        if exchange.site is not None or (self.hosts is not None and _is_link(exchange.special)):
+        if exchange.site is not None or self._below or (self.hosts is not None and _is_link(exchange.special)):
             exchange.rest = b""  # the target alone does not say where the connection's next request leads
         if exchange.site is not None:
             host = exchange.special.get(h.HOST, b"")
@@ -441,6 +467,9 @@ class Door:
         if attributes.resource != "services" or not self.wants_page(exchange):
             return False
         target = parse_id("services", attributes.name)
+        there = grant.cluster.locations.named(attributes.namespace, target.name, target.port)
+        if target.scheme == "https" and there.scheme != "https":
+            return False  # a host name can't say it, and would mean plain HTTP
         host = self.hosts.host(Site("", attributes.namespace, target.name, target.port))
         if host is None:
             return False
