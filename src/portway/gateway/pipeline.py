@@ -499,6 +499,14 @@ class Door:
         if waits_for is not None:
             raise Wait(waits_for)
         grant.endpoints = api.endpoints
+        if (
+            api.authority
+            and h.ORIGIN in exchange.special
+            and exchange.identity is not None
+            and exchange.identity.ambient
+        ):
+            # It was judged by our name, which is not the API server's: to that it would look foreign.
+            exchange.forward = [field for field in exchange.forward if not field.lower().startswith(b"origin:")]
         rest = rest_of_head(exchange, api.fields(exchange), api.authority.encode())
         return b"%b %b%b HTTP/1.1\r\n%b" % (exchange.method, api.prefix, target, rest)
 
