@@ -194,3 +194,18 @@ ATTRIBUTES = [
 @pytest.mark.parametrize(("raw", "quote", "expected"), ATTRIBUTES)
 def test_attribute(raw: bytes, quote: bytes, expected: bytes | None) -> None:
     assert LINKS.attribute(raw, quote) == (expected and expected.replace(b"P/", PREFIX.encode() + b"/"))
+
+
+@pytest.mark.parametrize(
+    ("location", "expected"),
+    [
+        (f"http://{BACKEND}//evil.example/x", "/.//evil.example/x"),
+        (f"http://{BACKEND}/x", "/x"),
+        (f"//{BACKEND}//evil.example", "/.//evil.example"),
+        ("/a/..//evil.example/x", "/.//evil.example/x"),
+        ("/x//y", "/x//y"),
+        ("//evil.example/x", "//evil.example/x"),
+    ],
+)
+def test_at_the_root_of_a_host_name_no_path_becomes_another_host(location: str, expected: str) -> None:
+    assert Links("", BACKEND, "web.demo.localhost:8001").location(location) == expected

@@ -73,7 +73,7 @@ def command(port: int | None, keepalive: str, **said: Any) -> int:  # noqa: ARG0
     rules = {name: _list(said.pop(name)) for name in ("accept_paths", "reject_paths", "accept_hosts", "reject_methods")}
     www_prefix = "/" + own["www_prefix"].strip("/") + "/"
     own["filter"] = None if disabled else FilterRules(**rules, static_prefix=www_prefix if own["www"] else "")
-    if disabled:
+    if disabled and not own["unix_socket"]:
         click.echo("Request filter disabled, your proxy is vulnerable to XSRF attacks, please be cautious", err=True)
     own["unix_socket"] = str(own["unix_socket"] or "")
     try:

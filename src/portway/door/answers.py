@@ -1,7 +1,7 @@
 """What a door to an existing cluster answers itself: the catalogue, static files; everything else is the API's."""
 
 from collections.abc import Sequence
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 import orjson
 
@@ -64,7 +64,8 @@ class Catalogue:
             )
             if name is not None:
                 return f"{self._scheme}://{name}{suffix}/"
-            spelled = join_id(TargetId("", service.name, at.name))
-            return f"{self._scheme}://{host}/api/v1/namespaces/{service.namespace}/services/{spelled}/proxy/"
+            spelled = quote(join_id(TargetId("", service.name, at.name)), safe=":")
+            namespace = quote(service.namespace, safe="")
+            return f"{self._scheme}://{host}/api/v1/namespaces/{namespace}/services/{spelled}/proxy/"
 
         return catalogue.entries(self._view, link, namespace)

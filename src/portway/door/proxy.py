@@ -25,9 +25,11 @@ from portway.gateway.health import Health
 from portway.gateway.hosts import Hosts
 from portway.gateway.pipeline import LocalAnswers
 from portway.gateway.server import ListenError, Listeners
-from portway.gateway.settings import Authentication, ClusterSettings, GatewaySettings, Record
+from portway.gateway.settings import Authentication, ClusterSettings, GatewaySettings, Limits, Record
 from portway.gateway.worker import Worker, prepare_process
 
+DRAIN = 1.0
+"""Seconds that what is under way has after Ctrl+C: a watch would go on for ever."""
 BASE = "localhost"
 """Services are at NAME.NAMESPACE.localhost."""
 
@@ -120,6 +122,8 @@ def _gateway(settings: ProxySettings) -> GatewaySettings:
     return GatewaySettings(
         clusters=(cluster,),
         secure_port=0,
+        share_ports=False,
+        limits=Limits(drain_timeout=DRAIN),
         insecure_address=settings.address,
         insecure_port=None if settings.unix_socket else settings.port,
         unix_socket=settings.unix_socket,

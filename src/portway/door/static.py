@@ -3,8 +3,9 @@
 import html
 import mimetypes
 import os
+import stat
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from portway.gateway import answers
 
@@ -14,7 +15,9 @@ Answer = tuple[int, bytes, bytes]
 
 
 class StaticFiles:
-    """The files below `root`, at `prefix` ("/static/"). Links that lead out of `root` lead nowhere."""
+    """The files below `root`, at `prefix` ("/static/"). Links that lead out of `root` lead nowhere, and what is neither
+    a file nor a directory is not there: reading a pipe would keep everybody waiting.
+    """
 
     def __init__(self, root: Path, prefix: str) -> None:
         self._root = root.resolve()
@@ -23,37 +26,53 @@ class StaticFiles:
     def answer(self, path: str, query: str, *, page: bool, host: str) -> Answer | None:  # noqa: ARG002
         if not (path + "/").startswith(self._prefix):
             return None
-        relative = unquote(path[len(self._prefix) :])
-        if "\0" in relative:
-            return _nothing()
+        relative = os.fsdecode(unquote_to_bytes(path[len(self._prefix) :]))
         try:
-            found = (self._root / relative).resolve()
-            if not found.is_relative_to(self._root):
+            found = self._within(self._root / relative)
+            if found is None:
                 return _nothing()
-            if found.is_dir():
-                return self._directory(found, path)
-            return _file(found)
-        except OSError:
+            return self._directory(found, path) if found.is_dir() else _file(found)
+        except (OSError, ValueError):  # ValueError: a NUL
             return _nothing()
+
+    def _within(self, path: Path) -> Path | None:
+        """Where a path really is, if that is below the root."""
+        found = Path(os.path.realpath(path))
+        return found if found.is_relative_to(self._root) else None
 
     def _directory(self, directory: Path, path: str) -> Answer:
         if not path.endswith("/"):
-            return 301, *answers.moved((quote(unquote(path)) + "/").encode())
-        index = directory / "index.html"
-        if index.is_file():
-            return _file(index)
-        names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in os.scandir(directory))
-        lines = "".join(f'<a href="{quote(name)}">{html.escape(name)}</a>\n' for name in names)
+            return 301, *answers.moved((quote_from_bytes(unquote_to_bytes(path)) + "/").encode())
+        if (directory / "index.html").is_file():
+            index = self._within(directory / "index.html")
+            return _file(index) if index is not None else _nothing()
+        with os.scandir(directory) as entries:
+            names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in entries)
+        lines = "".join(map(_line, names))
         return _answer(200, b"text/html; charset=utf-8", f"<pre>\n{lines}</pre>\n".encode())
 
 
+def _line(name: str) -> str:
+    shown = os.fsencode(name).decode("utf-8", "replace")
+    return f'<a href="{quote_from_bytes(os.fsencode(name))}">{html.escape(shown)}</a>\n'
+
+
 def _file(path: Path) -> Answer:
-    if path.stat().st_size > LARGEST:
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        return _nothing()
+    if about.st_size > LARGEST:
         return 413, *answers.text(413, f"the file is larger than {LARGEST >> 20} MiB\n".encode())
-    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    return _answer(
-        200, f"{kind}; charset=utf-8".encode() if kind.startswith("text/") else kind.encode(), path.read_bytes()
-    )
+    return _answer(200, _kind(path.name), path.read_bytes())
+
+
+def _kind(name: str) -> bytes:
+    kind, packed = mimetypes.guess_type(name)
+    if packed is not None:
+        kind = "application/gzip" if packed == "gzip" else None  # the bytes are those of the archive
+    if kind is not None and kind.startswith("text/"):
+        kind += "; charset=utf-8"
+    return (kind or "application/octet-stream").encode()
 
 
 def _answer(code: int, kind: bytes, body: bytes) -> Answer:

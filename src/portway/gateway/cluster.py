@@ -44,8 +44,8 @@ class Api(Protocol):
         """
         ...
 
-    def refused(self) -> None:
-        """It answered 401 to what `fields` said."""
+    def refused(self, exchange: "Exchange") -> None:
+        """It answered 401 to what `fields` said of this exchange."""
         ...
 
 

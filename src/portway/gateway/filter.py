@@ -2,8 +2,12 @@
 
 Regular expressions, unanchored unless they say so; a rejected path or method always wins; a path and a host must be
 accepted. An empty list matches nothing. Hosts of services (`hosts.py`) need no accepting: nobody else can have them.
+
+A path is judged decoded, as it was written and as it is without "//", "." and "..": whoever stands before the API
+server may tidy it up (kubectl proxy does). Both must be accepted, neither may be rejected.
 """
 
+import posixpath
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,13 +41,19 @@ class Filter:
     def __init__(self, rules: FilterRules) -> None:
         self._accept_paths = _compiled(rules.accept_paths)
         self._reject_paths = _compiled(rules.reject_paths)
+        # The defaults keep people from exec'ing by accident of the API; a service's "/pods/x/exec" is its own.
+        usual = FilterRules().reject_paths
+        self._reject_at_sites = _compiled([pattern for pattern in rules.reject_paths if pattern not in usual])
         self._accept_hosts = _compiled(rules.accept_hosts)
         self._reject_methods = _compiled(rules.reject_methods)
         self._static_prefix = rules.static_prefix
         self._known: dict[tuple[bytes, bytes, bytes], str] = {}
 
     def check(self, method: bytes, host: bytes, target: bytes, *, own_host: bool) -> None:
-        """Forbidden, with the rule that says so, for a request that may not pass. `own_host`: a service's."""
+        """Forbidden, with the rule that says so, for a request that may not pass.
+
+        `own_host`: it came to a service's own host name; the target is the same in the proxy verb's words.
+        """
         key = (method, host, target)
         why = self._known.get(key)
         if why is None:
@@ -56,14 +66,16 @@ class Filter:
             raise Forbidden(f"Forbidden: {why}")
 
     def _why(self, method: str, host: str, target: str, own_host: bool) -> str:
-        path = unquote(target.partition("?")[0])
-        if self._static_prefix and path.startswith(self._static_prefix):
+        written = target.partition("?")[0]
+        paths = _readings(written)
+        if self._static_prefix and all(p.startswith(self._static_prefix) for p in (written, *paths)):
             return self._why_host(host, own_host)
-        if _matches(self._reject_paths, path):
+        rejected = self._reject_at_sites if own_host else self._reject_paths
+        if any(_matches(rejected, path) for path in paths):
             return "this path is rejected (--reject-paths)"
         if _matches(self._reject_methods, method):
             return f"the method {method} is rejected (--reject-methods)"
-        if not _matches(self._accept_paths, path):
+        if not all(_matches(self._accept_paths, path) for path in paths):
             return "this path is not accepted (--accept-paths)"
         return self._why_host(host, own_host)
 
@@ -75,6 +87,17 @@ class Filter:
 
 def _compiled(patterns: Sequence[str]) -> tuple[re.Pattern[str], ...]:
     return tuple(re.compile(pattern) for pattern in patterns)
+
+
+def _readings(written: str) -> tuple[str, ...]:
+    """The path decoded, and what it is when somebody tidies it up. A line feed stands as another character, so that
+    "." matches it and "$" doesn't stop before it.
+    """
+    path = unquote(written).replace("\n", "\0")
+    if "//" not in path and "/." not in path:
+        return (path,)
+    tidy = posixpath.normpath("/" + path.lstrip("/"))
+    return path, tidy + "/" if path.endswith("/") and tidy != "/" else tidy
 
 
 def _matches(patterns: Sequence[re.Pattern[str]], text: str) -> bool:

@@ -10,6 +10,7 @@ with a wildcard record. Pure; what the name leads to is the router's.
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 KEPT: Final = 4096
@@ -62,12 +63,20 @@ class Hosts:
 
     def host(self, site: Site) -> str | None:
         """The host name of a site, below the first base; None when no host name can say it (an upper-case port…)."""
-        labels = [site.port, site.name, site.namespace, site.cluster]
-        labels = [label for label in labels if label]
-        if not all(map(_LABEL.match, labels)):
+        cluster, namespace, name, port = site
+        if not (_LABEL.match(name) and _is_label(namespace) and (not port or _is_label(port))):
             return None
-        name = ".".join((*labels, self._bases[0]))
-        return name if self.find(name.encode()) == site else None
+        # The last label before the base may be a cluster's: then it is no namespace behind a port.
+        if cluster not in self._clusters if cluster else port and namespace in self._clusters:
+            return None
+        before = f"{port}." if port else ""
+        return f"{before}{name}.{namespace}.{cluster}{'.' if cluster else ''}{self._bases[0]}"
+
+
+@lru_cache(KEPT)
+def _is_label(text: str) -> bool:
+    """For what many names have in common."""
+    return _LABEL.match(text) is not None
 
 
 def without_port(host: str) -> str:

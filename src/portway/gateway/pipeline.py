@@ -51,7 +51,17 @@ from portway.kube.errors import (
     method_not_allowed,
 )
 from portway.kube.identity import User
-from portway.kube.proxyurl import ProxyURL, backend_path, forwarded_uri, join_id, match, parse_id, plain_prefix
+from portway.kube.proxyurl import (
+    ProxyURL,
+    TargetId,
+    backend_path,
+    climbs,
+    forwarded_uri,
+    join_id,
+    match,
+    parse_id,
+    plain_prefix,
+)
 from portway.kube.rbac import Decision
 
 PROXIED: Final = frozenset((b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"HEAD", b"OPTIONS"))
@@ -166,6 +176,8 @@ class Door:
         self.sandbox = SANDBOX if settings.html_sandbox else b""
         self.crowd = Crowd(settings.limits)
         self._below = settings.api_prefix.rstrip("/").encode()
+        # kubectl's rule: a prefix that begins so is the API's own, and stays.
+        self._stripped = b"" if self._below.startswith(b"/api") else self._below
         self._tasks: set[asyncio.Task[None]] = set()
         self._asking: set[Exchange] = set()
         """Tunnels whose right is being asked about."""
@@ -286,12 +298,13 @@ class Door:
             host = exchange.special.get(h.HOST, b"")
             if self.hosts is not None:
                 exchange.site = self.hosts.find(host)
-            if self._below and exchange.site is None:
+            if self._below and exchange.site is None and not exchange.stripped:
                 target = self._unprefixed(exchange, target)
                 if exchange.done:
                     return
             if self.filter is not None:
-                self.filter.check(exchange.method, host, target, own_host=exchange.site is not None)
+                own_host = exchange.site is not None
+                self.filter.check(exchange.method, host, self._as_path(exchange.site, target), own_host=own_host)
         end = plain_prefix(target) if exchange.site is None else 0
         if end or exchange.site is not None:
             key = target[:end] if end else exchange.site
@@ -325,14 +338,24 @@ class Door:
 
     def _unprefixed(self, exchange: Exchange, target: bytes) -> bytes:
         """The target as the API has it; what stands beside the prefix is answered: nothing is there."""
-        path = target.partition(b"?")[0]
+        path, mark, query = target.partition(b"?")
+        if path == self._below:
+            exchange.answer(301, *answers.moved(path + b"/" + mark + query))
+            return target
         if not path.startswith(self._below + b"/"):
             if self.local.answer(path.decode("latin-1"), "", page=False, host="") is not None:
                 return target
             exchange.answer(404, *answers.text(404, b"404 page not found\n"))
             return target
-        exchange.target = target[len(self._below) :]
+        exchange.target, exchange.stripped = target[len(self._stripped) :], True
         return exchange.target
+
+    def _as_path(self, site: Site | None, target: bytes) -> bytes:
+        """The target as rules about paths know it: that of a service's own host is the proxy verb's for the service."""
+        if site is None:
+            return target
+        spelled = join_id(TargetId("", site.name, site.port))
+        return f"/api/v1/namespaces/{site.namespace}/services/{spelled}/proxy".encode() + target
 
     def lets_through(self, method: bytes, target: bytes, exchange: Exchange) -> bool:
         """Whether the filter, if there is one, takes another target with an earlier exchange's header fields."""
@@ -367,7 +390,7 @@ class Door:
         if located is None:
             self._confirm(cluster, url, problem)
         exchange.path, exchange.query = url.path, url.query
-        prefix = self._below + url.prefix if exchange.site is None else b""
+        prefix = self._stripped + url.prefix if exchange.site is None else b""
         grant = exchange.grant = Grant(cluster, attributes, decision, generation, located, prefix, url.prefix)
         if len(identity.decisions) >= DECISIONS:
             identity.decisions.clear()
@@ -456,7 +479,9 @@ class Door:
         path = backend_path(raw)
         special = exchange.special
         if grant.through:
-            exchange.head = self._head_for_api(exchange, grant, grant.path + path + query)
+            if exchange.site is not None and climbs(path):
+                raise BadRequest("the request path leads out of the service")
+            exchange.head = self._head_for_api(exchange, grant, grant.path + (raw and path) + query)
         elif exchange.site is not None:
             host = b"X-Forwarded-Host: %b\r\nX-Forwarded-Proto: %b\r\n" % (
                 special.get(h.HOST, b""),
@@ -469,8 +494,8 @@ class Door:
             uri = b"" if exchange.upgrade else b"X-Forwarded-Uri: %b\r\n" % forwarded_uri(grant.prefix, raw, path)
             exchange.rest = rest_of_head(exchange, exchange.down.forwarded_for(special.get(h.FORWARDED_FOR)))
             exchange.head = b"%b %b%b HTTP/1.1\r\n%b%b" % (method, path, query, uri, exchange.rest)
-        if self.hosts is not None and exchange.site is None and _is_link(special):
-            exchange.rest = b""  # another target might have to be sent to its own host
+        if self._below or (self.hosts is not None and exchange.site is None and _is_link(special)):
+            exchange.rest = b""  # another target might be none of the API's, or have to be sent to its own host
 
     def _moves_to_its_host(self, exchange: Exchange, grant: Grant) -> bool:
         """Sends a browser that opens a service by its path to the service's own origin, where its scripts work."""
@@ -481,6 +506,9 @@ class Door:
         if attributes.resource != "services" or not self.wants_page(exchange):
             return False
         target = parse_id("services", attributes.name)
+        there = grant.cluster.locations.named(attributes.namespace, target.name, target.port)
+        if target.scheme == "https" and there.scheme != "https":
+            return False  # a host name can't say it, and would mean plain HTTP
         host = self.hosts.host(Site("", attributes.namespace, target.name, target.port))
         if host is None:
             return False
@@ -510,6 +538,14 @@ class Door:
         if waits_for is not None:
             raise Wait(waits_for)
         grant.endpoints = (is_port_forward(grant.attributes) and grant.cluster.streams) or api.endpoints
+        if (
+            api.authority
+            and h.ORIGIN in exchange.special
+            and exchange.identity is not None
+            and exchange.identity.ambient
+        ):
+            # It was judged by our name, which is not the API server's: to that it would look foreign.
+            exchange.forward = [field for field in exchange.forward if not field.lower().startswith(b"origin:")]
         rest = rest_of_head(exchange, api.fields(exchange), api.authority.encode())
         if grant.located is not None:
             exchange.rest, exchange.stamp = rest, api.stamp

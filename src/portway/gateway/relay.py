@@ -82,6 +82,7 @@ class Exchange:
         "stamp",
         "started",
         "status",
+        "stripped",
         "target",
         "trailers",
         "tried",
@@ -116,6 +117,8 @@ class Exchange:
         self.special: dict[int, bytes] = {}
         self.site: Site | None = None
         """The service that the host name names; None when the path says what is meant."""
+        self.stripped = False
+        """Whether the door's own prefix has been taken off the target."""
         self.forward: list[bytes] = []
         self.path = b""
         self.query = b""
@@ -334,7 +337,7 @@ class Exchange:
             return 0
         self.status = status
         if status == 401 and self.grant is not None and self.grant.located is None:
-            self.grant.cluster.api.refused()
+            self.grant.cluster.api.refused(self)
         bodyless = self.method == b"HEAD" or status == 204 or status == 304
         head = read_head(status, reason, fields)
         if head.unknown_coding:

@@ -7,7 +7,6 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
 
 from portway.gateway.http1 import Downstream
@@ -23,13 +22,16 @@ class ListenError(Exception):
     """A listener can't be had; one line that says why and what to do."""
 
 
-def bind(address: str, port: int) -> socket.socket:
-    """A TCP socket bound to a shared port; ListenError when somebody else has it."""
+def bind(address: str, port: int, *, shared: bool = True) -> socket.socket:
+    """A TCP socket bound to a port, which other workers share; ListenError when somebody else has it.
+
+    Without `shared` nobody else may have it, not even a door of the same user.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shared))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.bind((address, port))
     except OSError as error:
@@ -147,31 +149,52 @@ class Listeners:
         self._door = door
         self._settings = settings
         self._servers: list[asyncio.Server] = []
+        self._bound: list[tuple[socket.socket, bool]] = []
+        """Sockets, and whether they speak TLS."""
         self.certificates = Certificates(settings) if settings.secure_port else None
+
+    def bind(self) -> None:
+        """Takes the addresses, before anything else begins; connections are still refused. Raises ListenError."""
+        settings = self._settings
+        shared = settings.share_ports
+        if self.certificates is not None:
+            self._bound.append((bind(settings.bind_address, settings.secure_port, shared=shared), True))
+        if settings.insecure_port is not None:
+            self._bound.append((bind(settings.insecure_address, settings.insecure_port, shared=shared), False))
+        if settings.unix_socket:
+            self._bound.append((bind_unix(settings.unix_socket), False))
 
     async def open(self) -> None:
         """Starts to accept. Raises ListenError."""
-        settings, loop, door = self._settings, asyncio.get_running_loop(), self._door
-        if self.certificates is not None:
-            server = await loop.create_server(
-                lambda: Downstream(door, secure=True),
-                sock=bind(settings.bind_address, settings.secure_port),
-                ssl=self.certificates.context,
-                ssl_handshake_timeout=settings.limits.handshake_timeout,
-                ssl_shutdown_timeout=SHUTDOWN,
-                backlog=BACKLOG,
-            )
-            self._servers.append(server)
-        for sock in self._plain():
-            server = await loop.create_server(lambda: Downstream(door, secure=False), sock=sock, backlog=BACKLOG)
-            self._servers.append(server)
+        while self._bound:
+            sock, secure = self._bound.pop(0)
+            try:
+                self._servers.append(await self._serve(sock, secure))
+            except OSError as error:  # another socket was bound at the same moment, and listens
+                name = _name(sock.getsockname())
+                sock.close()
+                raise ListenError(
+                    f"cannot listen on {name}: {error.strerror}; choose another port or address"
+                ) from error
 
-    def _plain(self) -> Iterator[socket.socket]:
-        settings = self._settings
-        if settings.insecure_port is not None:
-            yield bind(settings.insecure_address, settings.insecure_port)
-        if settings.unix_socket:
-            yield bind_unix(settings.unix_socket)
+    async def _serve(self, sock: socket.socket, secure: bool) -> asyncio.Server:
+        settings, loop, door = self._settings, asyncio.get_running_loop(), self._door
+        if not secure or self.certificates is None:
+            return await loop.create_server(lambda: Downstream(door, secure=False), sock=sock, backlog=BACKLOG)
+        return await loop.create_server(
+            lambda: Downstream(door, secure=True),
+            sock=sock,
+            ssl=self.certificates.context,
+            ssl_handshake_timeout=settings.limits.handshake_timeout,
+            ssl_shutdown_timeout=SHUTDOWN,
+            backlog=BACKLOG,
+        )
+
+    def close(self) -> None:
+        """Lets go of what was bound and not opened."""
+        for sock, _ in self._bound:
+            sock.close()
+        self._bound.clear()
 
     def names(self) -> list[str]:
         """Where it listens: address:port, or a path."""

@@ -188,6 +188,8 @@ class GatewaySettings:
     unix_socket: str = ""
     """Plain HTTP on a unix socket, for this user alone."""
     workers: int = 1
+    share_ports: bool = True
+    """Whether several workers may listen on one port; a lone process that does would share it with a stranger's."""
     html_sandbox: bool = True
     """Serve a service's HTML in a sandboxed origin when the browser's credential is ambient (basic, certificate)."""
     host_bases: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import uvloop
 
@@ -72,12 +73,31 @@ class Worker:
 
     async def run(self, ready: Callable[[Listeners], None] | None = None) -> None:
         """Serves until stopped. `ready` is called once it listens."""
+        self._obey_signals()
+        try:
+            self._listeners.bind()
+            for followed in self._followed:
+                await followed.start()
+            await self._serve(ready)
+        finally:
+            asyncio.get_running_loop().set_exception_handler(_at_the_end)
+            self._listeners.close()
+            self._recorder.close()
+            self._authenticators.close()
+            await self._delegated.close()
+            for followed in self._followed:
+                await followed.stop()
+
+    def _obey_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self._stopped)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
-        for followed in self._followed:
-            await followed.start()
+        if not self._settings.authentication.local:
+            loop.add_signal_handler(signal.SIGHUP, self._reload)
+        elif signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # not under nohup: it ends with its terminal
+            loop.add_signal_handler(signal.SIGHUP, self._stopped)
+
+    async def _serve(self, ready: Callable[[Listeners], None] | None) -> None:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._flush(), name="flush"), group.create_task(self._sweep(), name="sweep")]
             if not self._settings.authentication.local:
@@ -92,11 +112,6 @@ class Worker:
                 await self._listeners.drain()
             for task in tasks:
                 task.cancel()
-        self._recorder.close()
-        self._authenticators.close()
-        await self._delegated.close()
-        for followed in self._followed:
-            await followed.stop()
 
     async def _first_sync(self) -> None:
         """Nothing is served from half a view; but a stop while waiting for the first one is obeyed."""
@@ -145,6 +160,12 @@ class Worker:
         """Whether a file that is followed looks different."""
         certificates = self._listeners.certificates
         return (certificates is not None and certificates.changed()) or self._delegated.changed()
+
+
+def _at_the_end(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A connection that is cut off because everything ends is nothing to report: uvloop complains of TLS handshakes."""
+    if "transport" not in context:
+        loop.default_exception_handler(context)
 
 
 def _delegated(settings: GatewaySettings, clusters: Sequence[Followed]) -> Delegated:

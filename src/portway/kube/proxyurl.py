@@ -189,6 +189,18 @@ def backend_path(path: bytes) -> bytes:
     return b"/" + quote_from_bytes(b"/".join(kept), safe=_LEGAL).encode()
 
 
+def climbs(path: bytes) -> bool:
+    """Whether a path leads above its own "/" for somebody who decodes it before resolving "..", as some proxies do."""
+    if b"%" not in path:
+        return False
+    depth = 0
+    for segment in unquote_to_bytes(path).replace(b"\\", b"/").split(b"/"):
+        depth += -1 if segment == b".." else segment not in (b"", b".")
+        if depth < 0:
+            return True
+    return False
+
+
 def forwarded_uri(prefix: bytes, raw: bytes, path: bytes) -> bytes:
     """Upstream's X-Forwarded-Uri: prefix and backend path joined; with dot segments, the whole path cleaned."""
     if raw == path or not _has_dots(raw):

@@ -48,11 +48,12 @@ def _port(service: Service, port: ServicePort, link: Link) -> Entry:
 
 def readiness(view: ClusterState, service: Service) -> tuple[int, int]:
     """(ready, all) addresses behind a service, each counted once."""
-    states: dict[str, bool] = {}
-    for endpoints in (view.endpoints(service.namespace, service.name) or {}).values():
-        for endpoint in endpoints:
-            states[endpoint.address] = states.get(endpoint.address, False) or endpoint.ready
-    return sum(states.values()), len(states)
+    found = view.endpoints(service.namespace, service.name)
+    if not found:
+        return 0, 0
+    every = {endpoint.address for endpoints in found.values() for endpoint in endpoints}
+    ready = {endpoint.address for endpoints in found.values() for endpoint in endpoints if endpoint.ready}
+    return len(ready), len(every)
 
 
 def page(found: list[Entry], cluster: str) -> str:

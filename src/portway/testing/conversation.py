@@ -22,9 +22,11 @@ from portway.client.api import ApiClient
 from portway.client.view import ClusterView
 from portway.gateway.assembly import Followed
 from portway.gateway.authentication import Authenticators
+from portway.gateway.filter import Filter
 from portway.gateway.health import Health
+from portway.gateway.hosts import Hosts
 from portway.gateway.http1 import Downstream
-from portway.gateway.pipeline import Door
+from portway.gateway.pipeline import Door, LocalAnswers
 from portway.gateway.record import Recorder
 from portway.gateway.settings import Authentication, ClusterSettings, GatewaySettings, Limits, Record
 from portway.kube.errors import not_found
@@ -216,8 +218,10 @@ class _Objects:
 class RunningDoor:
     """The door, and what a test needs to know of it."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
+    def __init__(self, settings: GatewaySettings, answers: Callable[[ClusterView], LocalAnswers] | None = None) -> None:
+        """`answers` makes what the door answers itself; health checks by default."""
         self.settings = settings
+        self._answers = answers
         self.view: ClusterView
         self.objects: dict[str, dict[str, Any]] = {}
         """What the door gets when it asks the API for a path; everything else is not found."""
@@ -261,8 +265,16 @@ class RunningDoor:
         self.view = followed.cluster.view
         recorder = Recorder(settings.record, 0)
         authenticators = Authenticators(settings.authentication, self.view)
-        health = Health(self.view, recorder)
-        self.door = Door(settings, followed.cluster, authenticators, recorder, health)
+        local = self._answers(self.view) if self._answers is not None else Health(self.view, recorder)
+        self.door = Door(
+            settings,
+            followed.cluster,
+            authenticators,
+            recorder,
+            local,
+            hosts=Hosts(settings.host_bases) if settings.host_bases else None,
+            filter=Filter(settings.filter) if settings.filter is not None else None,
+        )
         server = await self.loop.create_server(lambda: Downstream(self.door, secure=False), "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
@@ -420,11 +432,20 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\no
 
 
 @contextmanager
-def running(tmp_path: Path, limits: Limits | None = None, basic: str = "", **changes: Any) -> Iterator[RunningDoor]:
-    """A door with the test users; `basic` is an htpasswd file's text."""
+def running(
+    tmp_path: Path,
+    limits: Limits | None = None,
+    basic: str = "",
+    local: str = "",
+    answers: Callable[[ClusterView], LocalAnswers] | None = None,
+    **changes: Any,
+) -> Iterator[RunningDoor]:
+    """A door with the test users; `basic` is an htpasswd file's text; `local` is who everybody is. `changes` are fields
+    of the gateway's settings, and of the cluster's: with a `kubeconfig` and `api_socket=""` it is a remote one.
+    """
     tokens = tmp_path / "tokens.csv"
     tokens.write_text(TOKENS)
-    authentication = Authentication(token_auth_file=str(tokens))
+    authentication = Authentication(token_auth_file=str(tokens), local=local)
     if basic:
         (tmp_path / "htpasswd").write_text(basic)
         authentication = dataclasses.replace(authentication, basic_auth_file=str(tmp_path / "htpasswd"))
@@ -438,7 +459,7 @@ def running(tmp_path: Path, limits: Limits | None = None, basic: str = "", **cha
         record=Record(audit_log_path=str(tmp_path / "audit.log")),
         **changes,
     )
-    running_door = RunningDoor(settings)
+    running_door = RunningDoor(settings, answers)
     running_door.start()
     try:
         yield running_door

@@ -10,20 +10,25 @@ under the prefix already. A `__Host-` cookie must have "Path=/"; once scoped, br
 """
 
 
-def scope(value: bytes, prefix: bytes) -> bytes:
-    """The Set-Cookie field value `value`, its path under `prefix` ("/api/…/proxy", no slash at the end)."""
+def scope(value: bytes, prefix: bytes, there: bytes = b"") -> bytes:
+    """The Set-Cookie field value `value`, its path under `prefix` ("/api/…/proxy", no slash at the end).
+
+    `there` is the prefix that somebody nearer to the backend may have scoped it to already; "" = nobody did.
+    """
     pair, *attributes = value.split(b";")
-    scoped = [pair, *(new for old in attributes if (new := _attribute(old, prefix)) is not None)]
+    scoped = [pair, *(new for old in attributes if (new := _attribute(old, prefix, there)) is not None)]
     return value if scoped == [pair, *attributes] else b";".join(scoped)
 
 
-def _attribute(attribute: bytes, prefix: bytes) -> bytes | None:
+def _attribute(attribute: bytes, prefix: bytes, there: bytes) -> bytes | None:
     """One attribute as it shall be; None drops it."""
     name, _, path = attribute.partition(b"=")
     kind = name.strip().lower()
     if kind == b"domain":
         return None
     path = path.strip()
+    if kind == b"path" and there and there != prefix and is_under(path, there):
+        return name + b"=" + prefix + (path[len(there) :] or b"/")
     if kind != b"path" or not path.startswith(b"/") or is_under(path, prefix):
         return attribute
     return name + b"=" + prefix + path

@@ -86,6 +86,7 @@ class Links:
         path = urls.resolve_dots(path)
         if not self._is_under(path):
             path = self._prefix + path
+        path = urls.rooted(path)
         return url._replace(path=path) if own else urls.Url(None, None, path, url.tail)
 
     @property
@@ -122,11 +123,15 @@ class MovedLinks(Links):
     def idle(self) -> bool:
         return self._there == self._prefix
 
+    def cookie(self, value: bytes) -> bytes:
+        return cookies.scope(value, self._prefix_bytes, self._there_bytes)
+
     def attribute(self, raw: bytes, quote: bytes) -> bytes | None:
         if quote and (simple := _SIMPLE.fullmatch(raw)):
             if not cookies.is_under(simple[1], self._there_bytes):
                 return None
-            return quote + self._prefix_bytes + (raw[len(self._there_bytes) :] or b"/") + quote
+            rest = raw[len(self._there_bytes) :]
+            return quote + self._prefix_bytes + (rest if rest.startswith(b"/") else b"/" + rest) + quote
         return super().attribute(raw, quote)
 
     def _moved(self, url: urls.Url) -> urls.Url | None:
@@ -137,4 +142,4 @@ class MovedLinks(Links):
         path = urls.resolve_dots(url.path) if url.path.startswith("/") else url.path
         if path != self._there and not path.startswith(self._there + "/"):
             return None
-        return urls.Url(None, None, self._prefix + (path[len(self._there) :] or "/"), url.tail)
+        return urls.Url(None, None, urls.rooted(self._prefix + (path[len(self._there) :] or "/")), url.tail)

@@ -68,6 +68,13 @@ def resolve_dots(path: str) -> str:
     return "/" + "/".join(kept)
 
 
+def rooted(path: str) -> str:
+    """`path` as a reference that stays on its host: "//x" alone would name another one (URL Standard, "URL
+    serializing").
+    """
+    return "/." + path if path.startswith("//") else path
+
+
 def encode_path(path: str, *, keep_high: bool = False) -> str:
     """`path` with illegal characters percent-encoded; a legal path comes back as it is, escapes in it untouched.
 

@@ -34,7 +34,7 @@ class EmbeddedApi:
         identity = exchange.acting or exchange.identity
         return identity_fields("X-Remote", identity.user if identity is not None else User(""))
 
-    def refused(self) -> None:
+    def refused(self, exchange: "Exchange") -> None:
         """Nothing was shown that could be refused."""
 
 
@@ -76,7 +76,7 @@ class RemoteApi:
         self._show()
         return self._lines
 
-    def refused(self) -> None:
+    def refused(self, exchange: "Exchange") -> None:  # noqa: ARG002
         if self._shown is not None:
             self._config.credentials.refused(self._shown)
 
@@ -102,16 +102,24 @@ class RemoteApi:
 
 
 class OwnApi(RemoteApi):
-    """Every request is the kubeconfig's user's, unless it brings an Authorization of its own: as in kubectl proxy."""
+    """Every request is the kubeconfig's user's, unless it brings an Authorization of its own: as in kubectl proxy. At a
+    service's own host name it is the service's that it brings, and no business of the API server's.
+    """
 
     judges = True
 
     def fields(self, exchange: "Exchange") -> bytes:
+        if exchange.site is not None:
+            return self.own_fields()
         authorization = exchange.special.get(h.AUTHORIZATION)
         asked = b"".join(b"%b: %b\r\n" % f for f in exchange.fields if h.REQUEST[f[0]] == h.IMPERSONATE)
         if authorization is not None:
             return b"Authorization: %b\r\n" % authorization + asked
         return self.own_fields() + asked
+
+    def refused(self, exchange: "Exchange") -> None:
+        if h.AUTHORIZATION not in exchange.special:
+            super().refused(exchange)
 
 
 class ImpersonatingApi(RemoteApi):
