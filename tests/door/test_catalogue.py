@@ -204,8 +204,8 @@ def test_ten_thousand_services_come_at_once() -> None:
 
     # On a machine of its own the loop takes some 10 ms; where others slow us down, it is slowed down too.
     took, loop = min(seconds(CATALOGUE) for _ in range(5)), min(_loop() for _ in range(5))
-    assert took < 0.1 * max(1.0, loop / 0.01), (took, loop)
-    assert min(seconds("/") for _ in range(5)) < 0.15 * max(1.0, loop / 0.01)
+    assert took < 0.3 * max(1.0, loop / 0.01), (took, loop)
+    assert min(seconds("/") for _ in range(5)) < 0.3 * max(1.0, loop / 0.01)
     body = shown(view, "/", page=True)[2].decode()
     assert f"{10_000 - catalogue.SHOWN} more" in body
     assert body.count("<tr>") == catalogue.SHOWN + 1
