@@ -62,7 +62,7 @@ class Followed:
             api.prefix = b""
         streams = (endpoints.get(settings.streams_socket, 0),) if settings.streams_socket else ()
         authorizer = _authorizer(settings, view)
-        self.cluster = Cluster(settings.name, view, locations, authorizer, api, endpoints, streams)
+        self.cluster = Cluster(settings.name, view, locations, authorizer, api, endpoints, streams, settings.label)
         self.paths = Paths(view, locations, policy, ways, self._forwarder) if settings.via == AUTO else None
         self._looking: asyncio.Task[None] | None = None
 

@@ -52,7 +52,7 @@ class Api(Protocol):
 class Cluster:
     """One cluster. Everything in it lives on the worker's loop."""
 
-    __slots__ = ("api", "authorizer", "endpoints", "locations", "name", "streams", "view")
+    __slots__ = ("api", "authorizer", "endpoints", "label", "locations", "name", "streams", "view")
 
     def __init__(
         self,
@@ -63,11 +63,13 @@ class Cluster:
         api: Api,
         endpoints: Endpoints,
         streams: tuple[Endpoint, ...] = (),
+        label: str = "",
     ) -> None:
-        """`endpoints`: all that are dialled for it. `streams`: who serves pods/portforward, as a kubelet would, instead
-        of the API server; () = nobody.
+        """`label`: its part of host names; "" for the one that needs none. `endpoints`: all that are dialled for it.
+        `streams`: who serves pods/portforward, as a kubelet would, instead of the API server; () = nobody.
         """
         self.name = name
+        self.label = label
         self.endpoints = endpoints
         self.streams = streams
         self.view = view

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from time import time
 from typing import Final, NoReturn, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from portway.gateway import answers
 from portway.gateway import headers as h
@@ -49,6 +49,7 @@ from portway.kube.errors import (
     Unauthorized,
     forbidden,
     method_not_allowed,
+    not_found,
 )
 from portway.kube.identity import User
 from portway.kube.proxyurl import (
@@ -80,6 +81,8 @@ ANYWHERE: Final = Location((), tls=False, spellings=(), watched=())
 """Where a target is that the API server looks for itself; what is wrong with it, it says."""
 UNSEEN: Final = 10.0
 """Seconds that such a target means the same: nobody tells us when it changes."""
+CLUSTERS: Final = b"/clusters/"
+"""In front of the name of a cluster, and then of its API."""
 OWN: Final = frozenset((b"same-origin", b"none"))
 """Sec-Fetch-Site of what no foreign page asked for."""
 
@@ -159,10 +162,15 @@ class Door:
         *,
         hosts: Hosts | None = None,
         filter: Filter | None = None,  # noqa: A002 - kubectl's word for it
+        others: Sequence[Cluster] = (),
     ) -> None:
+        """`cluster` is the one that a URL means when it names none; `others` are at /clusters/NAME/ too."""
         self.settings = settings
         self.limits = settings.limits
         self.cluster = cluster
+        self.clusters = (cluster, *others)
+        self._named = {one.name: one for one in self.clusters} if others else {}
+        self._labelled = {one.label: one for one in self.clusters}
         self.authenticators = authenticators
         self.recorder = recorder
         self.local = local
@@ -178,6 +186,7 @@ class Door:
         self._below = settings.api_prefix.rstrip("/").encode()
         # kubectl's rule: a prefix that begins so is the API's own, and stays.
         self._stripped = b"" if self._below.startswith(b"/api") else self._below
+        self._places = bool(hosts is not None or filter is not None or self._below or others)
         self._tasks: set[asyncio.Task[None]] = set()
         self._asking: set[Exchange] = set()
         """Tunnels whose right is being asked about."""
@@ -269,11 +278,9 @@ class Door:
             if not isinstance(found, Identity):
                 raise Wait(found)
             exchange.identity = found
-        if h.IMPERSONATE in exchange.special and exchange.impersonated is None and not self.cluster.api.judges:
-            self._impersonate(exchange, exchange.identity)
 
     def _wanted_user(self, exchange: Exchange, identity: Identity) -> User:
-        return impersonate(identity, [(n.lower(), v) for n, v in exchange.fields], self.cluster.authorizer)
+        return impersonate(identity, [(n.lower(), v) for n, v in exchange.fields], exchange.cluster.authorizer)
 
     def _impersonate(self, exchange: Exchange, identity: Identity) -> None:
         try:
@@ -291,23 +298,19 @@ class Door:
 
     def authorise(self, exchange: Exchange) -> None:
         """May they. A decision that still holds is used again: one look-up by method and target."""
+        if self._places:
+            self._place(exchange)
+            if exchange.done:
+                return
+        if h.IMPERSONATE in exchange.special and exchange.impersonated is None and not exchange.cluster.api.judges:
+            self._impersonate(exchange, exchange.identity or NOBODY)
+            if exchange.done:
+                return
         identity = exchange.acting or exchange.identity or NOBODY
         target = exchange.target
-        if self.hosts is not None or self.filter is not None or self._below:
-            target = exchange.target = origin_form(exchange)
-            host = exchange.special.get(h.HOST, b"")
-            if self.hosts is not None:
-                exchange.site = self.hosts.find(host)
-            if self._below and exchange.site is None and not exchange.stripped:
-                target = self._unprefixed(exchange, target)
-                if exchange.done:
-                    return
-            if self.filter is not None:
-                own_host = exchange.site is not None
-                self.filter.check(exchange.method, host, self._as_path(exchange.site, target), own_host=own_host)
         end = plain_prefix(target) if exchange.site is None else 0
         if end or exchange.site is not None:
-            key = target[:end] if end else exchange.site
+            key = exchange.below + target[:end] if end else exchange.site
             known: Grant | None = identity.decisions.get((exchange.method, key))
             if known is not None and self.holds(known):
                 exchange.grant = known
@@ -336,19 +339,44 @@ class Door:
             grant.until == FOREVER or grant.until > self.loop.time()
         )
 
-    def _unprefixed(self, exchange: Exchange, target: bytes) -> bytes:
-        """The target as the API has it; what stands beside the prefix is answered: nothing is there."""
+    def _place(self, exchange: Exchange) -> None:
+        """Which cluster, and whose host; the target becomes what that cluster's API would be asked. Then the filter."""
+        target = exchange.target = origin_form(exchange)
+        host = exchange.special.get(h.HOST, b"")
+        if self.hosts is not None:
+            exchange.site = self.hosts.find(host)
+        if exchange.site is not None:
+            exchange.cluster = self._labelled.get(exchange.site.cluster, self.cluster)
+        elif not exchange.below:
+            self._unprefix(exchange, target)
+            if exchange.done:
+                return
+        if self.filter is not None:
+            path = self._as_path(exchange.site, exchange.target)
+            self.filter.check(exchange.method, host, path, own_host=exchange.site is not None)
+
+    def _unprefix(self, exchange: Exchange, target: bytes) -> None:
+        """Takes what is not the API's own from the front of the target; nothing stands beside it, which is answered."""
         path, mark, query = target.partition(b"?")
-        if path == self._below:
-            exchange.answer(301, *answers.moved(path + b"/" + mark + query))
-            return target
-        if not path.startswith(self._below + b"/"):
-            if self.local.answer(path.decode("latin-1"), "", page=False, host="") is not None:
-                return target
-            exchange.answer(404, *answers.text(404, b"404 page not found\n"))
-            return target
-        exchange.target, exchange.stripped = target[len(self._stripped) :], True
-        return exchange.target
+        if self._below:
+            if path == self._below:
+                exchange.answer(301, *answers.moved(path + b"/" + mark + query))
+                return
+            if not path.startswith(self._below + b"/"):
+                if self.local.answer(path.decode("latin-1"), "", page=False, host="") is None:
+                    exchange.answer(404, *answers.text(404, b"404 page not found\n"))
+                return
+        below = self._stripped
+        if self._named and path.startswith(below + CLUSTERS):
+            name, slash, _ = path[len(below + CLUSTERS) :].partition(b"/")
+            cluster = self._named.get(unquote(name.decode("latin-1")))
+            if cluster is None:
+                raise not_found("clusters", unquote(name.decode("latin-1")))
+            if not slash:
+                exchange.answer(301, *answers.moved(path + b"/" + mark + query))
+                return
+            exchange.cluster, below = cluster, below + CLUSTERS + name
+        exchange.target, exchange.below = target[len(below) :], below
 
     def _as_path(self, site: Site | None, target: bytes) -> bytes:
         """The target as rules about paths know it: that of a service's own host is the proxy verb's for the service."""
@@ -362,14 +390,15 @@ class Door:
         if self.filter is None:
             return True
         try:
-            self.filter.check(method, exchange.special.get(h.HOST, b""), target, own_host=False)
+            path = self._as_path(exchange.site, target)
+            self.filter.check(method, exchange.special.get(h.HOST, b""), path, own_host=exchange.site is not None)
         except Forbidden:
             return False
         return True
 
     def _decide(self, exchange: Exchange, identity: Identity) -> None:
         exchange.target = origin_form(exchange)
-        cluster = self.cluster
+        cluster = exchange.cluster
         url = match(exchange.target) if exchange.site is None else self._at_site(cluster, exchange, exchange.site)
         attributes = exchange.attributes = attributes_of(exchange, url)
         if identity.method == "anonymous" and not self.authenticators.admits_anonymous(attributes.path):
@@ -390,11 +419,11 @@ class Door:
         if located is None:
             self._confirm(cluster, url, problem)
         exchange.path, exchange.query = url.path, url.query
-        prefix = self._stripped + url.prefix if exchange.site is None else b""
+        prefix = exchange.below + url.prefix if exchange.site is None else b""
         grant = exchange.grant = Grant(cluster, attributes, decision, generation, located, prefix, url.prefix)
         if len(identity.decisions) >= DECISIONS:
             identity.decisions.clear()
-        identity.decisions[exchange.method, url.prefix if exchange.site is None else exchange.site] = grant
+        identity.decisions[exchange.method, prefix if exchange.site is None else exchange.site] = grant
 
     def _may_converse(self, cluster: Cluster, identity: Identity, attributes: Attributes) -> Attributes:
         """What must stay allowed while a request's connection lasts.
@@ -494,7 +523,7 @@ class Door:
             uri = b"" if exchange.upgrade else b"X-Forwarded-Uri: %b\r\n" % forwarded_uri(grant.prefix, raw, path)
             exchange.rest = rest_of_head(exchange, exchange.down.forwarded_for(special.get(h.FORWARDED_FOR)))
             exchange.head = b"%b %b%b HTTP/1.1\r\n%b%b" % (method, path, query, uri, exchange.rest)
-        if self._below or (self.hosts is not None and exchange.site is None and _is_link(special)):
+        if self._below or exchange.below or (self.hosts is not None and exchange.site is None and _is_link(special)):
             exchange.rest = b""  # another target might be none of the API's, or have to be sent to its own host
 
     def _moves_to_its_host(self, exchange: Exchange, grant: Grant) -> bool:
@@ -509,7 +538,7 @@ class Door:
         there = grant.cluster.locations.named(attributes.namespace, target.name, target.port)
         if target.scheme == "https" and there.scheme != "https":
             return False  # a host name can't say it, and would mean plain HTTP
-        host = self.hosts.host(Site("", attributes.namespace, target.name, target.port))
+        host = self.hosts.host(Site(grant.cluster.label, attributes.namespace, target.name, target.port))
         if host is None:
             return False
         port = special.get(h.HOST, b"").rpartition(b":")[2]
@@ -638,7 +667,8 @@ class Door:
             except Exception:  # one connection's trouble must not end every other's
                 traceback.print_exc()
                 down.transport.abort()
-        self.cluster.endpoints.close_idle(now - self.limits.upstream_idle_timeout)
+        for cluster in self.clusters:
+            cluster.endpoints.close_idle(now - self.limits.upstream_idle_timeout)
 
     def _sweep_one(self, down: Downstream, now: float) -> None:
         if down.deadline <= now:

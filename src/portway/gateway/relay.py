@@ -19,6 +19,7 @@ from portway.kube.errors import InternalError, ServiceUnavailable, StatusError, 
 
 if TYPE_CHECKING:
     from portway.gateway.authentication import Identity
+    from portway.gateway.cluster import Cluster
     from portway.gateway.hosts import Site
     from portway.gateway.http1 import Downstream
     from portway.gateway.pipeline import Door, Grant
@@ -47,10 +48,12 @@ class Exchange:
         "acting",
         "attributes",
         "audit_id",
+        "below",
         "body",
         "body_done",
         "chunked",
         "close",
+        "cluster",
         "confirmed",
         "deadline",
         "dialling",
@@ -82,7 +85,6 @@ class Exchange:
         "stamp",
         "started",
         "status",
-        "stripped",
         "target",
         "trailers",
         "tried",
@@ -117,8 +119,9 @@ class Exchange:
         self.special: dict[int, bytes] = {}
         self.site: Site | None = None
         """The service that the host name names; None when the path says what is meant."""
-        self.stripped = False
-        """Whether the door's own prefix has been taken off the target."""
+        self.cluster: Cluster = self.door.cluster
+        self.below = b""
+        """What was taken from the front of the target, for it is ours and not the cluster's API's."""
         self.forward: list[bytes] = []
         self.path = b""
         self.query = b""

@@ -140,7 +140,9 @@ class ClusterSettings:
     """A cluster behind the door: where its API is, and what of it is believed."""
 
     name: str = ""
-    """How the door's URLs call it; "" for the one that needs no name."""
+    """How the door's URLs call it: /clusters/NAME/."""
+    label: str = ""
+    """How host names call it, a DNS label; "" for the one that they mean when they name none."""
     api_socket: str = ""
     """The unix socket of the embedded API server; without it the cluster is the kubeconfig's."""
     streams_socket: str = ""

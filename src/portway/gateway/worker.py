@@ -50,8 +50,8 @@ class Worker:
     def __init__(self, settings: GatewaySettings, index: int, answers: Answers | None = None) -> None:
         """`answers` makes what the door answers itself, of the cluster and its health; by default it is the latter."""
         self._settings = settings
-        (followed,) = self._followed = [Followed(cluster) for cluster in settings.clusters]
-        cluster = followed.cluster
+        self._followed = [Followed(cluster) for cluster in settings.clusters]
+        cluster, *others = (followed.cluster for followed in self._followed)
         delegated = self._delegated = _delegated(settings, self._followed)
         self._authenticators = Authenticators(
             settings.authentication, cluster.view, delegated.authenticators, delegated.anonymous
@@ -64,8 +64,9 @@ class Worker:
             self._authenticators,
             self._recorder,
             answers(cluster, health) if answers is not None else health,
-            hosts=Hosts(settings.host_bases) if settings.host_bases else None,
+            hosts=Hosts(settings.host_bases, (c.label for c in others)) if settings.host_bases else None,
             filter=Filter(settings.filter) if settings.filter is not None else None,
+            others=others,
         )
         self._recorder.metrics.gauge("portway_connections", lambda: len(door.crowd.connections))
         self._listeners = Listeners(door, settings)
