@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from portway.client.forwards.ports import Backend
+from portway.client.portforward.pump import reset
 from portway.client.portforward.transport import PortForwardError, SessionLostError, StreamTransport
 from portway.client.protocol import ApiUnreachable
 from portway.kube.errors import Forbidden, StatusError, Unauthorized
@@ -95,7 +96,7 @@ class Local(asyncio.Protocol):
 
     def end(self) -> None:
         """End it at once: the program stops."""
-        self.transport.abort()
+        reset(self.transport)
 
     # Towards a pod
 
@@ -163,7 +164,7 @@ class Local(asyncio.Protocol):
     def _give_up(self, why: str) -> None:
         self.why = why
         self._forward.gave_up(self, why)
-        self.transport.abort()
+        reset(self.transport)
 
     # From the pod
 
@@ -192,7 +193,7 @@ class Local(asyncio.Protocol):
         elif error is not None:
             self.why = str(error)
             self._forward.broke(self, self.why)
-            self.transport.abort()
+            reset(self.transport)
         else:
             self.transport.close()
 
