@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from portway.client.forwards.ports import Backend
 from portway.client.portforward.pump import reset
-from portway.client.portforward.transport import PortForwardError, SessionLostError, StreamTransport
+from portway.client.portforward.transport import PortForwardError, StreamTransport
 from portway.client.protocol import ApiUnreachable
 from portway.kube.errors import Forbidden, StatusError, Unauthorized
 
@@ -48,6 +48,8 @@ class Local(asyncio.Protocol):
         self._tried: set[str] = set()
         self._pause = FIRST_PAUSE
         self._refused_until = float("inf")
+        self._written = False
+        """Whether a pod may have seen something, for all that we know."""
         self.why = ""
 
     # The local client
@@ -66,6 +68,7 @@ class Local(asyncio.Protocol):
             if self._kept_bytes > REPLAY and self._pod is not None:
                 self._kept = None
         if self._pod is not None:
+            self._written = True
             self._pod.write(data)
 
     def eof_received(self) -> bool:
@@ -133,7 +136,13 @@ class Local(asyncio.Protocol):
         """Whether it worked. Raises StatusError for what every pod would be answered."""
         try:
             pod, side = await self._forward.connect(backend, lambda: PodSide(self, backend))
-        except (ApiUnreachable, SessionLostError) as error:
+            await pod.accepted()
+            if side.error is not None and not self.received:
+                raise side.error
+        except PortForwardError as error:
+            self.why = str(error)
+            self._forward.failed(backend, self.why)
+        except (ApiUnreachable, ConnectionResetError) as error:
             self.why = str(error)
             self._forward.trouble(self.why)
         except (Unauthorized, Forbidden):
@@ -155,6 +164,7 @@ class Local(asyncio.Protocol):
         self.backend = backend
         self._forward.connected(self)
         for data in self._kept or ():
+            self._written = True
             pod.write(data)
         if self._eof and pod.can_write_eof():
             pod.write_eof()
@@ -202,8 +212,8 @@ class Local(asyncio.Protocol):
         if self.received or self._kept is None:
             return False
         if isinstance(error, PortForwardError):
-            return _NEVER_CONNECTED.search(str(error)) is not None
-        return not self._kept
+            self._written = self._written and _NEVER_CONNECTED.search(str(error)) is None
+        return not self._written
 
     def pod_finished(self) -> bool:
         """The pod will send no more; whether its side stays open."""
@@ -220,6 +230,7 @@ class PodSide(asyncio.Protocol):
         self._local = local
         self._backend = backend
         self.blocked = False
+        self.error: Exception | None = None
 
     def data_received(self, data: bytes) -> None:
         if not self._local.transport.is_closing():
@@ -239,4 +250,5 @@ class PodSide(asyncio.Protocol):
             self._local.transport.resume_reading()
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.error = error
         self._local.pod_ended(self._backend, error)

@@ -45,6 +45,9 @@ class StreamTransport(asyncio.Transport):
             self.block(True)
         self.resume_reading()
 
+    async def accepted(self) -> None:
+        """Until the other side has taken the connection on, or it is over: what is written before that may be lost."""
+
     # What subclasses do
 
     def _too_much(self) -> None:
