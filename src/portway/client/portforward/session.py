@@ -61,6 +61,7 @@ class Stream(StreamTransport):
         super().__init__(stream_id=stream_id, headers=headers)
         self.session = session
         self.stream_id = stream_id
+        self._written_blocked = session.blocked
         self.headers = headers
         self.sent_fin = self.got_fin = False
         self.until = float("inf")
