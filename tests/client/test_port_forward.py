@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from portway.client.portforward.carrier import Carrier
 from portway.client.portforward.forwarder import CHANNEL, FORMS, SPDY, TUNNEL, PortForwarder
-from portway.client.portforward.session import Patience
+from portway.client.portforward.session import Patience, Session
 from portway.client.portforward.transport import PortForwardError, SessionLostError
 from portway.client.protocol import ApiUnreachable
 from portway.kube.errors import Forbidden, NotFound, StatusError, Unauthorized, not_found
@@ -393,6 +394,27 @@ def test_a_stream_that_is_not_read_holds_little_and_stops_nobody_for_long(tmp_pa
         slow.close()
 
     run(tmp_path, test, form)
+
+
+@pytest.mark.parametrize("opened_before", [True, False])
+def test_a_stream_that_begins_while_nothing_can_be_sent_is_told_at_once(opened_before: bool) -> None:
+    async def main() -> None:
+        session = Session(client=True)
+        session.start(Carrier(session))
+        if opened_before:
+            stream = session.open({})
+            session.pause_writing()
+        else:
+            session.pause_writing()
+            stream = session.open({})
+        seen = Recorder()
+        stream.begin(seen)
+        assert seen.events == ["made", "pause"]
+        session.resume_writing()
+        assert seen.events == ["made", "pause", "resume"]
+        session.ended(None)
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -23,6 +23,7 @@ COMMANDS = {
     "services": ("portway.cli.services", "list services, their health, what you may do, and links"),
     "cluster-info": ("portway.cli.cluster_info", "list the cluster's services and their URLs"),
     "url": ("portway.cli.url", "print the URL that reaches a service"),
+    "forward": ("portway.cli.forward", "forward local ports to services, deployments and pods"),
     "user": ("portway.cli.user", "add, list and remove users who log in with a password"),
     "token": ("portway.cli.token", "make a token for a service account"),
     "completion": ("portway.cli.completion", "print a script that completes commands in a shell"),

@@ -1,7 +1,7 @@
 """How a command reaches a cluster: kubectl's options for it, and one place where the API's errors become one line."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -64,7 +64,12 @@ def options(command: F) -> F:
     return command
 
 
-def connected(action: Callable[[Connection], Awaitable[T]], **said: Any) -> T:
+def connected(
+    action: Callable[[Connection], Awaitable[T]],
+    *,
+    runner: Callable[[Coroutine[Any, Any, T]], T] = asyncio.run,
+    **said: Any,
+) -> T:
     """Run `action` on the cluster that the options name. Raises CliError for all that a cluster can do wrong."""
     try:
         kubeconfig = load(said.pop("kubeconfig"))
@@ -83,7 +88,7 @@ def connected(action: Callable[[Connection], Awaitable[T]], **said: Any) -> T:
             await client.close()
 
     try:
-        return asyncio.run(talk())
+        return runner(talk())
     except Unauthorized as error:
         raise CliError(f"{config.server} does not accept these credentials (401 Unauthorized)") from error
     except StatusError as error:

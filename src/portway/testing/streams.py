@@ -73,6 +73,7 @@ class Node:
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(self._path)
         listener.listen(64)
+        self._stack.callback(listener.close)
         task = asyncio.create_task(self.server.run(listener), name="streaming server")
         self._stack.push_async_callback(_ended, task)
         assert self.config.unix_socket is not None
@@ -86,8 +87,8 @@ class Node:
             writer.transport.abort()
         await self._stack.aclose()
 
-    async def listen(self, program: Program) -> int:
-        """Starts a program on a port of the pod."""
+    async def listen(self, program: Program, port: int = 0) -> int:
+        """Starts a program on a port of the pod; the port."""
 
         async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             self._programs.add(writer)
@@ -99,10 +100,10 @@ class Node:
                 self._programs.discard(writer)
                 writer.close()
 
-        server = await asyncio.start_server(run, "127.0.0.1", 0)
+        server = await asyncio.start_server(run, "127.0.0.1", port)
         self._stack.callback(server.close)
-        port: int = server.sockets[0].getsockname()[1]
-        return port
+        chosen: int = server.sockets[0].getsockname()[1]
+        return chosen
 
     @property
     def programs(self) -> int:

@@ -106,7 +106,7 @@ class PortForwarder:
                     raise
                 continue  # it ended while we waited for it; the next one is new
             protocol = protocol_factory()
-            stream.begin(protocol, blocked=session.blocked)
+            stream.begin(protocol)
             return stream, protocol
 
     async def socket(self, namespace: str, pod: str, port: int, *, uid: str = "") -> socket.socket:

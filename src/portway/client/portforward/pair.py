@@ -26,8 +26,8 @@ class _ErrorText(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         if self._text:
-            self._data.session.reset(self._data, spdy.CANCEL)
             self._data.fail(PortForwardError(" ".join(self._text.decode("utf-8", "replace").split())))
+            self._data.session.reset(self._data, spdy.CANCEL)
         return False
 
     def connection_lost(self, error: Exception | None) -> None:

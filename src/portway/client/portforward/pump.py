@@ -1,6 +1,21 @@
 """Bytes between two transports, both ways: two pumps, each the protocol of one transport and the other's partner."""
 
 import asyncio
+import socket
+import struct
+
+_AT_ONCE = struct.pack("ii", 1, 0)
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """End a transport so that its peer sees that it was cut off: TCP's reset, not the end of a stream."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family != socket.AF_UNIX and not transport.is_closing():
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        except OSError:
+            pass  # it is closed already
+    transport.abort()
 
 
 class Pump(asyncio.Protocol):
@@ -64,4 +79,4 @@ class Pump(asyncio.Protocol):
         if other is not None and error is None:
             other.close()
         elif other is not None:
-            other.abort()
+            reset(other)

@@ -61,12 +61,21 @@ class Stream(StreamTransport):
         super().__init__(stream_id=stream_id, headers=headers)
         self.session = session
         self.stream_id = stream_id
+        self._written_blocked = session.blocked
         self.headers = headers
         self.sent_fin = self.got_fin = False
         self.until = float("inf")
         """When it is reset although the peer has not closed it."""
         self.ended: Callable[[], None] | None = None
         """Called once nobody can send on it any more."""
+        self._accepted = asyncio.Event()
+
+    async def accepted(self) -> None:
+        await self._accepted.wait()
+
+    def settled(self) -> None:
+        """It is accepted, or over."""
+        self._accepted.set()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not (self.sent_fin or self._closing):
@@ -267,6 +276,7 @@ class Session:
 
     def _forget(self, stream: Stream) -> bool:
         known = self._streams.pop(stream.stream_id, None) is not None
+        stream.settled()
         self.release(stream)
         if known and stream.ended is not None:
             ended, stream.ended = stream.ended, None
@@ -309,8 +319,9 @@ class Session:
                 self._opened(frame)
             case SynReply(stream_id, _, fin):
                 stream = self._streams.get(stream_id)
-                if stream is not None and fin:
-                    stream.received(b"", True)
+                if stream is not None:
+                    stream.settled()
+                    stream.received(b"", fin)
             case RstStream(stream_id, status):
                 self._was_reset(stream_id, status)
             case Ping(ping_id):
@@ -338,9 +349,9 @@ class Session:
     def _was_reset(self, stream_id: int, status: int) -> None:
         stream = self._streams.get(stream_id)
         if stream is not None:
-            self._forget(stream)
             refused = "refused" if status == spdy.REFUSED_STREAM else "reset"
             stream.fail(ConnectionResetError(f"the stream was {refused} by the other side (status {status})"))
+            self._forget(stream)
 
     def ended(self, error: Exception | None) -> None:
         """See carrier.Listener."""
@@ -357,6 +368,7 @@ class Session:
         self._news.set()
         for stream in streams:
             stream.fail(lost)
+            stream.settled()  # behind fail: who waits for it finds its protocol told
             if stream.ended is not None:
                 stream.ended()
         for told in self._when_over:

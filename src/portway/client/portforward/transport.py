@@ -37,13 +37,16 @@ class StreamTransport(asyncio.Transport):
         self._closing = self._lost = False
         self._written_blocked = False
 
-    def begin(self, protocol: asyncio.BaseProtocol, *, blocked: bool = False) -> None:
-        """Give the stream to a protocol. `blocked`: writing has to wait for the moment."""
+    def begin(self, protocol: asyncio.BaseProtocol) -> None:
+        """Give the stream to a protocol, and tell it at once when writing has to wait."""
         self._protocol = protocol
         protocol.connection_made(self)
-        if blocked:
-            self.block(True)
+        if self._written_blocked:
+            protocol.pause_writing()
         self.resume_reading()
+
+    async def accepted(self) -> None:
+        """Until the other side has taken the connection on, or it is over: what is written before that may be lost."""
 
     # What subclasses do
 
