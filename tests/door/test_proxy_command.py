@@ -269,3 +269,27 @@ def test_every_flag_of_kubectl_proxy_is_there() -> None:
         assert f"--{found[2]}" in ours
         if found[1]:
             assert f"-{found[1]}, " in ours
+
+
+def test_several_clusters_each_with_its_own_user(cluster: Cluster, tmp_path: Path) -> None:
+    """Two contexts of one cluster: who a request is says which was used."""
+    config = yaml.safe_load(cluster.kubeconfig.read_text())
+    admin = config["contexts"][0]
+    config["contexts"].append({"name": "team/Dev", "context": {"cluster": admin["context"]["cluster"], "user": "dev"}})
+    token = (cluster.data_dir / "admin-token.csv").read_text().split(",", 1)[0]
+    config["users"].append({"name": "dev", "user": {"token": token, "as": "jane"}})
+    kubeconfig = tmp_path / "both"
+    kubeconfig.write_text(yaml.safe_dump(config))
+    with proxying(kubeconfig, "--contexts=all") as proxy:
+        assert proxy.get("/api/v1/namespaces")[0] == 200
+        assert proxy.get(f"/clusters/{admin['name']}/api/v1/namespaces")[0] == 200
+        code, _, body = proxy.get("/clusters/team%2FDev/api/v1/namespaces")
+        assert (code, 'User "jane" cannot list' in json.loads(body)["message"]) == (403, True)
+        assert proxy.get("/clusters/none/api")[0] == 404
+        code, fields, _ = proxy.get("/clusters/team%2FDev")
+        assert (code, fields["location"]) == (301, "/clusters/team%2FDev/")
+        assert proxy.get(f"/clusters/{admin['name']}{HELLO}")[0] == 200
+        assert proxy.get("/", f"hello.default.{admin['name']}.localhost:{proxy.port}")[0] == 200
+        assert proxy.get("/", f"hello.default.team-dev.localhost:{proxy.port}")[0] == 403
+        rejected = proxy.get("/clusters/team%2FDev/api/v1/namespaces/default/pods/x/exec")
+        assert (rejected[0], b"--reject-paths" in rejected[2]) == (403, True)

@@ -7,6 +7,7 @@ import click
 
 from portway.cli import cluster, params
 from portway.cli.errors import CliError
+from portway.client.kubeconfig import KubeconfigError, load
 from portway.gateway.filter import FilterRules
 
 _RULES = FilterRules()
@@ -14,6 +15,15 @@ _RULES = FilterRules()
 
 def _list(text: str) -> tuple[str, ...]:
     return tuple(text.split(",")) if text else ()
+
+
+def _contexts(text: str, kubeconfig: str) -> tuple[str, ...]:
+    if text != "all":
+        return _list(text)
+    try:
+        return tuple(context.name for context in load(kubeconfig).each())
+    except KubeconfigError as error:
+        raise CliError(str(error)) from error
 
 
 @click.command("proxy")
@@ -46,6 +56,9 @@ def _list(text: str) -> tuple[str, ...]:
     help="how services are reached: pod addresses, port-forwarding, the API server's proxy verb",
 )
 @click.option("--cluster-cidr", "cluster_cidrs", multiple=True, metavar="CIDR", help="the cluster's pod addresses")
+@click.option(
+    "--contexts", default="", metavar="LIST", help="further contexts to serve, at /clusters/NAME/; all = every one"
+)
 @click.option("--explain", is_flag=True, help="say which way to the services was chosen, and why")
 @click.option("--access-log", type=click.Choice(["off", "json", "combined"]), default="off", show_default=True)
 @cluster.options
@@ -60,6 +73,7 @@ def command(port: int | None, keepalive: str, **said: Any) -> int:  # noqa: ARG0
     Examples:
       portway proxy                          # and open http://localhost:8001/
       portway proxy --port=0 --context prod
+      portway proxy --contexts all           # http://localhost:8001/clusters/NAME/api/v1/…
       curl http://localhost:8001/api/v1/namespaces/default/pods
     """
     from portway.door.errors import DoorError
@@ -72,6 +86,7 @@ def command(port: int | None, keepalive: str, **said: Any) -> int:  # noqa: ARG0
     disabled = said.pop("disable_filter")
     rules = {name: _list(said.pop(name)) for name in ("accept_paths", "reject_paths", "accept_hosts", "reject_methods")}
     www_prefix = "/" + own["www_prefix"].strip("/") + "/"
+    own["contexts"] = _contexts(own["contexts"], own["kubeconfig"])
     own["filter"] = None if disabled else FilterRules(**rules, static_prefix=www_prefix if own["www"] else "")
     if disabled and not own["unix_socket"]:
         click.echo("Request filter disabled, your proxy is vulnerable to XSRF attacks, please be cautious", err=True)

@@ -4,11 +4,12 @@ One process. Nobody logs in: whoever reaches the listener is the kubeconfig's us
 socket, answers only the hosts it is meant for, and refuses what foreign pages make a browser send.
 """
 
+import itertools
 import logging
 import re
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ class ProxySettings:
 
     kubeconfig: str = ""
     overrides: dict[str, Any] = field(default_factory=dict)
+    contexts: tuple[str, ...] = ()
+    """Further contexts whose clusters are served, at /clusters/NAME/."""
     address: str = "127.0.0.1"
     port: int = 8001
     unix_socket: str = ""
@@ -94,6 +97,8 @@ def _checked(settings: ProxySettings) -> str:
     try:
         kubeconfig = load(settings.kubeconfig)
         kubeconfig.resolve(Overrides(**settings.overrides))
+        for name in settings.contexts:
+            kubeconfig.resolve(Overrides(context=name))
     except KubeconfigError as error:
         raise DoorError(f"{error}; --kubeconfig or $KUBECONFIG names another file") from error
     if settings.www and not Path(settings.www).is_dir():
@@ -110,17 +115,9 @@ def _checked(settings: ProxySettings) -> str:
 
 
 def _gateway(settings: ProxySettings) -> GatewaySettings:
-    cluster = ClusterSettings(
-        kubeconfig=settings.kubeconfig,
-        overrides=settings.overrides,
-        identity="own",
-        authorization_mode="AlwaysAllow",
-        append_server_path=settings.append_server_path,
-        via=settings.via,
-        cluster_cidrs=settings.cluster_cidrs,
-    )
+    own = _cluster(settings, settings.overrides, "", "")
     return GatewaySettings(
-        clusters=(cluster,),
+        clusters=(own, *_further(settings)),
         secure_port=0,
         share_ports=False,
         limits=Limits(drain_timeout=DRAIN),
@@ -133,4 +130,36 @@ def _gateway(settings: ProxySettings) -> GatewaySettings:
         filter=settings.filter,
         authentication=Authentication(local="portway:local"),
         record=Record(access_log=settings.access_log),
+    )
+
+
+def _further(settings: ProxySettings) -> Iterator[ClusterSettings]:
+    """A cluster for each further context, and for the own one again, by its name."""
+    kubeconfig = load(settings.kubeconfig)
+    taken: set[str] = set()
+    own = settings.overrides.get("context") or kubeconfig.current_context
+    for name in dict.fromkeys((own, *settings.contexts)) if settings.contexts else ():
+        label = _label(name, taken)
+        taken.add(label)
+        yield _cluster(settings, {"context": name}, name, label)
+
+
+def _label(context: str, taken: Collection[str]) -> str:
+    """A DNS label for a context: what isn't a letter or digit becomes a dash, and a number tells doubles apart."""
+    plain = re.sub(r"[^a-z0-9]+", "-", context.lower()).strip("-")[:56].strip("-") or "context"
+    numbered = (f"{plain}-{number}" for number in itertools.count(2))
+    return next(label for label in itertools.chain((plain,), numbered) if label not in taken)
+
+
+def _cluster(settings: ProxySettings, overrides: dict[str, Any], name: str, label: str) -> ClusterSettings:
+    return ClusterSettings(
+        name=name,
+        label=label,
+        kubeconfig=settings.kubeconfig,
+        overrides=overrides,
+        identity="own",
+        authorization_mode="AlwaysAllow",
+        append_server_path=settings.append_server_path,
+        via=settings.via,
+        cluster_cidrs=settings.cluster_cidrs,
     )

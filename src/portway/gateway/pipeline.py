@@ -552,7 +552,9 @@ class Door:
         path, _, query = exchange.target.partition(b"?")
         page = self.wants_page(exchange)
         host = exchange.special.get(h.HOST, b"").decode("latin-1")
-        own = self.local.answer(path.decode("latin-1"), query.decode("latin-1"), page=page, host=host)
+        own = None
+        if grant.cluster is self.cluster:
+            own = self.local.answer(path.decode("latin-1"), query.decode("latin-1"), page=page, host=host)
         if own is not None:
             if exchange.method not in (b"GET", b"HEAD"):
                 raise method_not_allowed()
