@@ -309,7 +309,7 @@ class Door:
         identity = exchange.acting or exchange.identity or NOBODY
         target = exchange.target
         end = plain_prefix(target) if exchange.site is None else 0
-        if end or exchange.site is not None:
+        if end or (exchange.site is not None and target.startswith(b"/")):
             key = exchange.below + target[:end] if end else exchange.site
             known: Grant | None = identity.decisions.get((exchange.method, key))
             if known is not None and self.holds(known):
