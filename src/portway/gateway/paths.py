@@ -1,9 +1,9 @@
 """Which way to a cluster's services is the best one from here: probed, never assumed, and looked at again.
 
-The order is by what each costs, as measured (docs/design/clusters.md): a direct connection; a port-forwarded one, which
-the API server only relays; the API server's own proxy verb, which always works for whoever may use it. A direct way
-counts only when every pod that is tried accepts: private addresses are private to many networks, and a lone answer may
-come from another one's machine.
+The order is by what is lost on each (docs/design/doors.md): a direct connection; a port-forwarded one, which carries
+bytes as they are; the API server's own proxy verb, which always works for whoever may use it. A direct way counts only
+when every pod that is tried accepts: private addresses are private to many networks, and a lone answer may come from
+another one's machine.
 """
 
 import asyncio

@@ -133,8 +133,8 @@ class Grant:
         """The rewriting rules for an answer from an endpoint."""
         prefix, named = self.prefix.decode("ascii"), host.decode("latin-1")
         if self.through:
-            api = self.cluster.api
-            return MovedLinks((api.prefix + self.path).decode("ascii"), api.authority, prefix, named)
+            # The API server knows of no path in front of its own: whoever put it there has taken it off again.
+            return MovedLinks(self.path.decode("ascii"), self.cluster.api.authority, prefix, named)
         return Links(prefix, endpoint.label if endpoint is not None else "", named)
 
 
