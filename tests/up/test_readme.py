@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -27,8 +28,24 @@ def test_both_languages_give_the_same_commands() -> None:
     assert len(commands("README.md")) >= 11
 
 
+SERVING = ("portway proxy", "portway forward")
+"""Commands that go on until they are told to end."""
+
+
 @pytest.mark.kubectl
-@pytest.mark.parametrize("command", commands("README.md"))
+@pytest.mark.parametrize("command", [line for line in commands("README.md") if line.startswith(SERVING)])
+def test_a_command_of_the_readme_serves(cluster: Cluster, command: str) -> None:
+    environment = os.environ | {"KUBECONFIG": str(cluster.kubeconfig)}
+    argv = [sys.executable, "-m", *command.split()]
+    with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(("Starting to serve on ", "Forwarding from "))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+
+
+@pytest.mark.kubectl
+@pytest.mark.parametrize("command", [line for line in commands("README.md") if not line.startswith(SERVING)])
 def test_a_command_of_the_readme_works(cluster: Cluster, command: str) -> None:
     password = (cluster.data_dir / "demo-password").read_text().strip()
     localised = command.replace("PASSWORD", password).replace("~/.portway", str(cluster.data_dir))
