@@ -13,7 +13,6 @@ from portway.kube.errors import ServiceUnavailable
 from portway.kube.identity import User
 from portway.kube.rbac import RBAC, Decision
 
-
 OPEN_PATHS: Final = ("/healthz", "/readyz", "/livez")
 """AlwaysAllowPaths: who asks whether we are well must hear it also when nothing else can be decided, or the door is
 restarted for its cluster's outage and then waits for it without serving anybody.
