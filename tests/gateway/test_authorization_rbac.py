@@ -6,7 +6,7 @@ import pytest
 
 from portway.gateway.authorization import RBACAuthorizer
 from portway.kube.attributes import parse
-from portway.kube.errors import forbidden
+from portway.kube.errors import ServiceUnavailable, forbidden
 from portway.kube.identity import User
 from portway.kube.rbac import RBAC
 
@@ -118,3 +118,13 @@ def test_a_denial_in_upstreams_words(
     decision = authorizer.decide(USERS[user], attributes)
     assert not decision.allowed
     assert forbidden(attributes, USERS[user], decision.reason).message == message
+
+
+def test_roles_that_are_not_to_be_believed_decide_nothing_but_health(authorizer: RBACAuthorizer) -> None:
+    """kube's AlwaysAllowPaths: a liveness probe must not restart the door for an outage of its cluster."""
+    authorizer.suspended = "roles could not be followed for 61 s"
+    for path in ("/livez", "/readyz", "/healthz"):
+        assert authorizer.decide(USERS["nobody"], parse("GET", path)).allowed
+    for path in ("/metrics", "/livez/../metrics", "/api/v1/pods"):
+        with pytest.raises(ServiceUnavailable, match="could not be followed for 61 s"):
+            authorizer.decide(USERS["nobody"], parse("GET", path))

@@ -340,7 +340,12 @@ class Exchange:
             return 0
         self.status = status
         if status == 401 and self.grant is not None and self.grant.located is None:
-            self.grant.cluster.api.refused(self)
+            api = self.grant.cluster.api
+            api.refused(self)
+            if not api.judges:  # it saw no credential but the door's: the caller's is not what is wrong
+                self._drop_upstream()
+                self.refuse(ServiceUnavailable("the API server refuses the door's own credential", retry_after=1))
+                return 0
         bodyless = self.method == b"HEAD" or status == 204 or status == 304
         head = read_head(status, reason, fields)
         if head.unknown_coding:

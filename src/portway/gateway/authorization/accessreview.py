@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from portway.gateway.authentication.cache import RecentCache
+from portway.gateway.authorization.authorizer import OPEN_PATHS
 from portway.gateway.flights import Flights
 from portway.gateway.reviews import GRACE, HURRY, Creates, Reviewer, ReviewUnavailable
 from portway.kube.attributes import Attributes
@@ -35,8 +36,6 @@ CACHED: Final = 8192
 """Decisions remembered in one worker (upstream's)."""
 RECHECK: Final = 1.0
 """Seconds by which the grace is handed out: an answer that comes back cuts it short."""
-OPEN_PATHS: Final = ("/healthz", "/readyz", "/livez")
-"""AlwaysAllowPaths: who asks whether we are well must hear it also when the API can't be asked."""
 
 _ALWAYS: Final = Decision(True, "")
 _WORDS: Final = {"=": "In", "==": "In", "in": "In", "!=": "NotIn", "notin": "NotIn", "exists": "Exists"}

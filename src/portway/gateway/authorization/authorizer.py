@@ -6,12 +6,18 @@ decision's own `until` is over. `accessreview` is the implementation that asks t
 
 import asyncio
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from portway.kube.attributes import Attributes
 from portway.kube.errors import ServiceUnavailable
 from portway.kube.identity import User
 from portway.kube.rbac import RBAC, Decision
+
+OPEN_PATHS: Final = ("/healthz", "/readyz", "/livez")
+"""AlwaysAllowPaths: who asks whether we are well must hear it also when nothing else can be decided, or the door is
+restarted for its cluster's outage and then waits for it without serving anybody.
+"""
+_ALWAYS: Final = Decision(True, "")
 
 
 class Authorizer(Protocol):
@@ -58,6 +64,8 @@ class RBACAuthorizer:
 
     def decide(self, user: User, attributes: Attributes, names: Sequence[str] = ()) -> Decision:
         if self.suspended:
+            if not attributes.resource_request and attributes.path in OPEN_PATHS:
+                return _ALWAYS
             raise ServiceUnavailable(f"nothing can be authorised: {self.suspended}", retry_after=1)
         return self._rbac.decide(user, attributes, names)
 

@@ -127,8 +127,8 @@ class ImpersonatingApi(RemoteApi):
 
     def fields(self, exchange: "Exchange") -> bytes:
         identity = exchange.acting or exchange.identity
-        if identity is None:
-            raise Unauthorized
+        if identity is None or not identity.user.name:
+            raise Unauthorized  # an empty Impersonate-User asks for nobody else: it would be the door's own request
         return self.own_fields() + identity_fields("Impersonate", identity.user)
 
 
