@@ -49,7 +49,7 @@ $(DEPLOY_STAMP): requirements-deploy.lock pyproject.toml
 	@touch $@
 
 test-deploy: $(DEPLOY_STAMP)  ## container file, Helm chart, manifests, systemd unit: rendered, validated, tried
-	$(DEPLOY)/pytest -m deploy tests/deploy
+	$(DEPLOY)/pytest -n 2 -m deploy tests/deploy
 
 manifests: $(DEPLOY_STAMP)    ## renew deploy/manifests from the chart
 	$(DEPLOY)/python -m portway.testing.chart > deploy/manifests/portway.yaml.new

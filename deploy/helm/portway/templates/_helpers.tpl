@@ -84,7 +84,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $said := dict -}}
 {{- with .Values.oidc -}}
 {{- if .issuerURL -}}
-{{- $issuer := dict "url" .issuerURL "audiences" (required "oidc.audiences: say what tokens must be made for" .audiences) -}}
+{{- if not .audiences -}}{{- fail "oidc.audiences: say what tokens must be made for" -}}{{- end -}}
+{{- $issuer := dict "url" .issuerURL "audiences" .audiences -}}
 {{- if gt (len .audiences) 1 -}}{{- $_ := set $issuer "audienceMatchPolicy" "MatchAny" -}}{{- end -}}
 {{- if .certificateAuthority -}}{{- $_ := set $issuer "certificateAuthority" .certificateAuthority -}}{{- end -}}
 {{- $claims := dict "username" (dict "claim" .usernameClaim "prefix" .usernamePrefix) -}}
