@@ -1,4 +1,4 @@
-"""A real cluster's stand-in for doors that are started as they are deployed: it has RBAC, an audit log, and services."""
+"""A cluster for doors that are started as they are deployed: it has RBAC, an audit log, and services."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The chart renders, in many shapes, to objects that every supported Kubernetes takes, and that keep what we promise."""
+"""The chart renders, in many shapes, to objects that every supported Kubernetes takes and that keep our promises."""
 
 import base64
 import subprocess
@@ -161,7 +161,7 @@ def test_helm_has_nothing_to_complain_of(variant: str) -> None:
         ({"namespaces": ["Shop"]}, "namespaces"),
         ({"oidc": {"issuerURL": "http://login.example.com"}}, "issuerURL"),
         ({"oidc": {"issuerURL": "https://login.example.com"}}, "what tokens must be made for"),
-        ({"oidc": {"issuerURL": "https://a.example.com", "audiences": ["p"]}, "authenticationConfiguration": {"jwt": []}}, "choose one"),
+        (VARIANTS["oidc"] | VARIANTS["own-authentication"], "choose one"),
         ({"tls": {"source": "certManager"}}, "which issuer"),
         ({"ingress": {"enabled": True}}, "by which name"),
         ({"rbac": {"backendCAs": [{"namespace": "a"}]}}, "backendCAs"),

@@ -2,7 +2,8 @@
 
 Each stage's root is an overlay over this machine's, in a mount namespace that ends with the command; the base image's
 Python is a virtual environment. What is not tried so: that the base image exists, and is what it says.
-The door then runs as a pod's container would: process 1, a user without a name, no capabilities, nothing writable but /tmp.
+The door then runs as a pod's container would: process 1, a user without a name, no capabilities, nothing writable but
+/tmp.
 """
 
 import io
@@ -25,7 +26,9 @@ from portway.testing.deployed import applied, configured, kubeconfig, serving
 
 BASE = "/usr/local/base"
 CONTAINERFILE = ROOT / "deploy" / "Containerfile"
-PRIVILEGED = os.geteuid() == 0 and subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode == 0
+PRIVILEGED = (
+    os.geteuid() == 0 and subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode == 0
+)
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(400)]
 as_root = pytest.mark.skipif(not PRIVILEGED, reason="mount namespaces are root's here")
@@ -66,7 +69,9 @@ def last(instruction: str) -> str:
 
 def test_hadolint_has_nothing_to_say() -> None:
     binary = Path(sys.executable).parent / "hadolint"
-    done = subprocess.run([binary, "--failure-threshold=style", CONTAINERFILE], check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        [binary, "--failure-threshold=style", CONTAINERFILE], check=False, capture_output=True, text=True
+    )
     assert (done.returncode, done.stdout) == (0, "")
 
 
@@ -167,7 +172,9 @@ exec chroot {root} setpriv --reuid={user[0]} --regid={user[1]} {limits} env -i {
 
 @as_root
 def test_the_steps_make_an_environment_that_runs(inside: list[str]) -> None:
-    done = subprocess.run([*inside, *json.loads(last("ENTRYPOINT")), "version"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*inside, *json.loads(last("ENTRYPOINT")), "version"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "0.1.0" in done.stdout
 
@@ -185,7 +192,8 @@ def test_the_result_has_no_pip_and_is_compiled(built: Path) -> None:
 def test_where_it_runs_is_as_bare_as_a_pod(inside: list[str]) -> None:
     program = """
 import os, pathlib
-status = dict(line.split(":\\t", 1) for line in pathlib.Path("/proc/self/status").read_text().splitlines() if ":\\t" in line)
+lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+status = dict(line.split(":\\t", 1) for line in lines if ":\\t" in line)
 def writable(path):
     try:
         pathlib.Path(path, "x").touch()
@@ -197,7 +205,9 @@ print(os.getpid(), os.getuid(), os.getgid(), status["CapEff"], status["CapBnd"],
 """
     done = subprocess.run([*inside, "python", "-c", program], capture_output=True, text=True, check=False)
     none = "0" * 16
-    assert done.stdout.split() == ["1", "65532", "65532", none, none, "1", "False", "False", "False", "True"], done.stderr
+    assert done.stdout.split() == ["1", "65532", "65532", none, none, "1", "False", "False", "False", "True"], (
+        done.stderr
+    )
 
 
 @as_root

@@ -1,5 +1,5 @@
-"""The chart's rules are what a door needs: it works with them, asks for each of them and nothing else, and fails without
-any one of them.
+"""The chart's rules are what a door needs: it works with them, asks for each of them and for nothing else, and fails
+without any one of them.
 """
 
 import json
@@ -169,7 +169,7 @@ def test_a_door_asks_for_what_it_is_granted_and_for_nothing_else(
 
 
 LOST = {
-    "tokenreviews": {"proxied", "proxied_to_a_pod", "found_the_node", "turned_away", "unknown", "passed_on", "passed_on_for_a_user"},
+    "tokenreviews": {*CHECKS},
     "subjectaccessreviews": {"proxied", "proxied_to_a_pod", "found_the_node", "turned_away", "passed_on"},
     "users": {"passed_on_for_a_user"},
     "groups": {"passed_on", "passed_on_for_a_user"},
@@ -198,3 +198,11 @@ def test_every_rule_was_taken_away_once() -> None:
     from portway.testing.chart import objects
 
     assert LOST.keys() == {r for one in objects() for rule in one.get("rules", ()) for r in rule["resources"]}
+
+
+def test_a_door_that_is_held_to_names_can_be_nobody_else(cluster: Cluster, callers: Callers, tmp_path: Path) -> None:
+    groups = ["system:authenticated", "system:serviceaccounts", "system:serviceaccounts:default"]
+    with deployed(cluster, tmp_path, {"rbac": {"impersonate": {"users": ["admin"], "groups": groups}}}) as door:
+        assert failures(door, callers).keys() == {"passed_on_for_a_user"}
+        code, said = door.ask("/api/v1/namespaces", callers.admin)
+        assert (code, 'cannot impersonate resource \\"groups\\"' in said) == (403, True), said

@@ -17,8 +17,8 @@ CHART = ROOT / "deploy" / "helm" / "portway"
 MANIFESTS = ROOT / "deploy" / "manifests" / "portway.yaml"
 RELEASE = NAMESPACE = "portway"
 HEADER = """\
-# Portway for a cluster without Helm: two replicas that serve every namespace by path. Made of deploy/helm/portway with its
-# default values by `make manifests`: change the chart instead. docs/deploy.md says what to do before and after
+# Portway for a cluster without Helm: two replicas that serve every namespace by path. Made of deploy/helm/portway with
+# its default values by `make manifests`: change the chart instead. docs/deploy.md says what to do before and after
 #
 #     kubectl apply -f portway.yaml
 ---
