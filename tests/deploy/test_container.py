@@ -26,12 +26,18 @@ from portway.testing.deployed import applied, configured, kubeconfig, serving
 
 BASE = "/usr/local/base"
 CONTAINERFILE = ROOT / "deploy" / "Containerfile"
-PRIVILEGED = (
-    os.geteuid() == 0 and subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode == 0
-)
+UNSHARE = shutil.which("unshare")
+
+
+def privileged() -> bool:
+    """Whether this machine lets us have mount namespaces."""
+    if os.geteuid() != 0 or UNSHARE is None:
+        return False
+    return subprocess.run([UNSHARE, "--mount", "true"], check=False, capture_output=True).returncode == 0
+
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(400)]
-as_root = pytest.mark.skipif(not PRIVILEGED, reason="mount namespaces are root's here")
+as_root = pytest.mark.skipif(not privileged(), reason="mount namespaces are root's here")
 
 
 @dataclass(frozen=True)
