@@ -2,8 +2,10 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/.ready
+DEPLOY := .venv-deploy/bin
+DEPLOY_STAMP := .venv-deploy/.ready
 
-.PHONY: help setup demo test lint test-fast test-slow test-golden test-kubectl test-browser bench lock clean
+.PHONY: help setup demo test lint test-fast test-slow test-golden test-kubectl test-browser test-deploy manifests bench lock clean
 
 help:             ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -26,7 +28,7 @@ lint: setup       ## format, lint, types, layers
 	$(BIN)/lint-imports
 
 test-fast: setup  ## unit, property and socket tests, in parallel, with coverage
-	$(BIN)/pytest -n 4 -m "not slow and not kubectl and not golden and not browser" --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n 4 -m "not slow and not kubectl and not golden and not browser and not deploy" --cov --cov-report=term:skip-covered
 
 test-slow: setup  ## kill -9, soak and memory tests
 	$(BIN)/pytest -m slow
@@ -40,14 +42,32 @@ test-kubectl: setup  ## every kubectl found, against an embedded cluster
 test-browser: setup  ## a real Chromium: what a hostile page can do, what a person sees
 	$(BIN)/pytest -m browser
 
+$(DEPLOY_STAMP): requirements-deploy.lock pyproject.toml
+	@$(PYTHON) -m venv .venv-deploy || { echo "portway: python3.11 with its venv module is needed: apt-get install python3.11-venv" >&2; exit 1; }
+	$(DEPLOY)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-deploy.lock
+	$(DEPLOY)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+test-deploy: $(DEPLOY_STAMP)  ## container file, Helm chart, manifests, systemd unit: rendered, validated, tried
+	$(DEPLOY)/pytest -n 2 -m deploy tests/deploy
+
+manifests: $(DEPLOY_STAMP)    ## renew deploy/manifests from the chart
+	$(DEPLOY)/python -m portway.testing.chart > deploy/manifests/portway.yaml.new
+	mv deploy/manifests/portway.yaml.new deploy/manifests/portway.yaml
+
 test: lint test-fast  ## what a change must pass before it is committed
 
 bench: setup      ## Portway beside its peers, one table
 	$(BIN)/python -m bench
 
-lock: setup       ## renew requirements-dev.lock
+COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --quiet
+
+lock: setup       ## renew requirements*.lock
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --quiet --output-file requirements-dev.lock
+	$(BIN)/$(COMPILE) pyproject.toml --group dev --output-file requirements-dev.lock
+	$(BIN)/$(COMPILE) pyproject.toml --constraint requirements-dev.lock --output-file requirements.lock
+	$(BIN)/$(COMPILE) --group build --constraint requirements-dev.lock --output-file requirements-build.lock
+	$(BIN)/$(COMPILE) pyproject.toml --group deploy --constraint requirements-dev.lock --output-file requirements-deploy.lock
 
 clean:            ## remove what make made
-	rm -rf .venv .mypy_cache .ruff_cache .hypothesis .portway
+	rm -rf .venv .venv-deploy .mypy_cache .ruff_cache .hypothesis .portway

@@ -93,6 +93,7 @@ def self_signed(directory: Path, name: str) -> tuple[Path, Path]:
     """A certificate and key for tests, PEM files."""
     certificate, key = directory / f"{name}.crt", directory / f"{name}.key"
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    command += " -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
     subprocess.run([*command.split(), "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
     return certificate, key
 
