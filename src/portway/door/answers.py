@@ -9,7 +9,7 @@ from portway.client.records import Service, ServicePort
 from portway.client.view import ClusterView
 from portway.gateway import answers
 from portway.gateway.hosts import Hosts, Site
-from portway.gateway.pipeline import LocalAnswers
+from portway.gateway.localanswers import LocalAnswers
 from portway.kube.proxyurl import TargetId, join_id
 from portway.portal import catalogue
 

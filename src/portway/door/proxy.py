@@ -24,7 +24,7 @@ from portway.gateway.cluster import Cluster
 from portway.gateway.filter import Filter, FilterRules
 from portway.gateway.health import Health
 from portway.gateway.hosts import Hosts
-from portway.gateway.pipeline import LocalAnswers
+from portway.gateway.localanswers import LocalAnswers
 from portway.gateway.server import ListenError, Listeners
 from portway.gateway.settings import Authentication, ClusterSettings, GatewaySettings, Limits, Record
 from portway.gateway.worker import Worker, prepare_process

@@ -7,7 +7,7 @@ from portway.door.answers import Catalogue, FirstOf
 from portway.gateway.cluster import Cluster
 from portway.gateway.health import Health
 from portway.gateway.hosts import Hosts
-from portway.gateway.pipeline import LocalAnswers
+from portway.gateway.localanswers import LocalAnswers
 from portway.gateway.settings import GatewaySettings
 from portway.gateway.worker import Answers, main
 

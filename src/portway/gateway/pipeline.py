@@ -12,19 +12,22 @@ import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from time import time
-from typing import Final, NoReturn, Protocol
-from urllib.parse import quote, unquote
+from typing import Final, NoReturn
 
 from portway.gateway import answers
 from portway.gateway import headers as h
-from portway.gateway.authentication import LOCAL, Authenticators, Identity
-from portway.gateway.authorization import Undecided, impersonate
+from portway.gateway.authentication import Authenticators, Identity
+from portway.gateway.authorization import Undecided
 from portway.gateway.cluster import Cluster
 from portway.gateway.crowd import Crowd
 from portway.gateway.filter import Filter
-from portway.gateway.hosts import Hosts, Site
+from portway.gateway.grant import Grant
+from portway.gateway.guard import guard
+from portway.gateway.hosts import Hosts
 from portway.gateway.http1 import Downstream
+from portway.gateway.localanswers import LocalAnswers
 from portway.gateway.locations import Located, Unsure
+from portway.gateway.places import Places, at_site
 from portway.gateway.record import Recorder
 from portway.gateway.relay import SANDBOX, Exchange
 from portway.gateway.requesthead import (
@@ -34,9 +37,9 @@ from portway.gateway.requesthead import (
     read_head,
     rest_of_head,
 )
-from portway.gateway.rewrite import Links, MovedLinks
 from portway.gateway.routing import Location
 from portway.gateway.settings import GatewaySettings
+from portway.gateway.tunnels import Tunnels, wanted_user
 from portway.gateway.upstream.connection import Upstream
 from portway.gateway.upstream.endpoint import Endpoint
 from portway.gateway.upstream.reach import THROUGH
@@ -45,20 +48,16 @@ from portway.kube.errors import (
     BadRequest,
     Forbidden,
     StatusError,
-    TooManyRequests,
     Unauthorized,
     forbidden,
     method_not_allowed,
-    not_found,
 )
 from portway.kube.identity import User
 from portway.kube.proxyurl import (
     ProxyURL,
-    TargetId,
     backend_path,
     climbs,
     forwarded_uri,
-    join_id,
     match,
     parse_id,
     plain_prefix,
@@ -95,60 +94,6 @@ class Wait(Exception):  # noqa: N818 - a signal, not an error
         self.answer = answer
 
 
-class Grant:
-    """A decision and where it leads, for one identity, method and target; used again while it holds.
-
-    `located` is None for the API itself. `endpoints` are set when it is known how to reach it. `prefix` is the URL up
-    to the backend's own path as the client has it, `path` as the API server would.
-    """
-
-    __slots__ = ("attributes", "cluster", "endpoints", "generation", "located", "path", "prefix", "reason", "until")
-
-    def __init__(
-        self,
-        cluster: Cluster,
-        attributes: Attributes,
-        decision: Decision,
-        generation: int,
-        located: Located | None,
-        prefix: bytes,
-        path: bytes,
-    ) -> None:
-        self.cluster = cluster
-        self.attributes = attributes
-        self.reason = decision.reason
-        self.until = decision.until
-        self.generation = generation
-        self.located = located
-        self.endpoints = located.endpoints if located is not None else ()
-        self.prefix = prefix
-        self.path = path
-
-    @property
-    def through(self) -> bool:
-        """Whether the API server answers, for itself or for a target that it proxies to."""
-        return self.located is None or self.located.through
-
-    def links(self, host: bytes, endpoint: Endpoint | None) -> Links:
-        """The rewriting rules for an answer from an endpoint."""
-        prefix, named = self.prefix.decode("ascii"), host.decode("latin-1")
-        if self.through:
-            # The API server knows of no path in front of its own: whoever put it there has taken it off again.
-            return MovedLinks(self.path.decode("ascii"), self.cluster.api.authority, prefix, named)
-        return Links(prefix, endpoint.label if endpoint is not None else "", named)
-
-
-class LocalAnswers(Protocol):
-    """What the door answers itself: health and metrics."""
-
-    def answer(self, path: str, query: str, *, page: bool, host: str) -> tuple[int, bytes, bytes] | None:
-        """(code, head without its empty line, body), or None when the path is the API's.
-
-        `page`: a person's browser asks. `host`: as it wrote it.
-        """
-        ...
-
-
 class Door:
     """What a worker's connections share: settings, view, caches, and the steps themselves."""
 
@@ -164,18 +109,15 @@ class Door:
         filter: Filter | None = None,  # noqa: A002 - kubectl's word for it
         others: Sequence[Cluster] = (),
     ) -> None:
-        """`cluster` is the one that a URL means when it names none; `others` are at /clusters/NAME/ too."""
+        """See Places for `hosts`, `filter` and `others`, the clusters behind the first."""
         self.settings = settings
         self.limits = settings.limits
         self.cluster = cluster
         self.clusters = (cluster, *others)
-        self._named = {one.name: one for one in self.clusters} if others else {}
-        self._labelled = {one.label: one for one in self.clusters}
         self.authenticators = authenticators
         self.recorder = recorder
         self.local = local
-        self.hosts = hosts
-        self.filter = filter
+        self.places = Places(self.clusters, local, hosts=hosts, filter=filter, api_prefix=settings.api_prefix)
         self.loop = asyncio.get_running_loop()
         self.now = 0.0
         self.response_due = 0.0
@@ -183,13 +125,8 @@ class Door:
         self.draining = False
         self.sandbox = SANDBOX if settings.html_sandbox else b""
         self.crowd = Crowd(settings.limits)
-        self._below = settings.api_prefix.rstrip("/").encode()
-        # kubectl's rule: a prefix that begins so is the API's own, and stays.
-        self._stripped = b"" if self._below.startswith(b"/api") else self._below
-        self._places = bool(hosts is not None or filter is not None or self._below or others)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._asking: set[Exchange] = set()
-        """Tunnels whose right is being asked about."""
+        self._tunnels = Tunnels(settings.limits, self.loop, self._own)
         self._audit_prefix, self._audit_count = _audit_prefix(), 0
         self._tick()
         self.steps: tuple[Callable[[Exchange], None], ...] = (
@@ -279,12 +216,9 @@ class Door:
                 raise Wait(found)
             exchange.identity = found
 
-    def _wanted_user(self, exchange: Exchange, identity: Identity) -> User:
-        return impersonate(identity, [(n.lower(), v) for n, v in exchange.fields], exchange.cluster.authorizer)
-
     def _impersonate(self, exchange: Exchange, identity: Identity) -> None:
         try:
-            user = self._wanted_user(exchange, identity)
+            user = wanted_user(exchange, identity)
         except Undecided as undecided:
             raise Wait(undecided.answer) from None
         except BadRequest as error:
@@ -298,8 +232,8 @@ class Door:
 
     def authorise(self, exchange: Exchange) -> None:
         """May they. A decision that still holds is used again: one look-up by method and target."""
-        if self._places:
-            self._place(exchange)
+        if self.places.several:
+            self.places.place(exchange)
             if exchange.done:
                 return
         if h.IMPERSONATE in exchange.special and exchange.impersonated is None and not exchange.cluster.api.judges:
@@ -318,7 +252,7 @@ class Door:
                 exchange.path, mark, query = target[end:].partition(b"?")
                 exchange.query = mark + query
                 if identity.ambient:
-                    self._guard(exchange, proxied=True)
+                    guard(exchange, proxied=True)
                 return
         self._decide(exchange, identity)
 
@@ -329,77 +263,17 @@ class Door:
             located is not None
             and not located.stale
             and located.expires > self.now
-            and grant.generation == grant.cluster.authorizer.generation
-            and (grant.until == FOREVER or grant.until > self.loop.time())
+            # `self.now` is up to a second old: too old for a decision whose time is over to the moment.
+            and grant.decided(self.loop.time)
         )
-
-    def _still_decided(self, grant: Grant) -> bool:
-        # `self.now` is up to a second old: too old for a decision whose time is over to the moment.
-        return grant.generation == grant.cluster.authorizer.generation and (
-            grant.until == FOREVER or grant.until > self.loop.time()
-        )
-
-    def _place(self, exchange: Exchange) -> None:
-        """Which cluster, and whose host; the target becomes what that cluster's API would be asked. Then the filter."""
-        target = exchange.target = origin_form(exchange)
-        host = exchange.special.get(h.HOST, b"")
-        if self.hosts is not None:
-            exchange.site = self.hosts.find(host)
-        if exchange.site is not None:
-            exchange.cluster = self._labelled.get(exchange.site.cluster, self.cluster)
-        elif not exchange.below:
-            self._unprefix(exchange, target)
-            if exchange.done:
-                return
-        if self.filter is not None:
-            path = self._as_path(exchange.site, exchange.target)
-            self.filter.check(exchange.method, host, path, own_host=exchange.site is not None)
-
-    def _unprefix(self, exchange: Exchange, target: bytes) -> None:
-        """Takes what is not the API's own from the front of the target; nothing stands beside it, which is answered."""
-        path, mark, query = target.partition(b"?")
-        if self._below:
-            if path == self._below:
-                exchange.answer(301, *answers.moved(path + b"/" + mark + query))
-                return
-            if not path.startswith(self._below + b"/"):
-                if self.local.answer(path.decode("latin-1"), "", page=False, host="") is None:
-                    exchange.answer(404, *answers.text(404, b"404 page not found\n"))
-                return
-        below = self._stripped
-        if self._named and path.startswith(below + CLUSTERS):
-            name, slash, _ = path[len(below + CLUSTERS) :].partition(b"/")
-            cluster = self._named.get(unquote(name.decode("latin-1")))
-            if cluster is None:
-                raise not_found("clusters", unquote(name.decode("latin-1")))
-            if not slash:
-                exchange.answer(301, *answers.moved(path + b"/" + mark + query))
-                return
-            exchange.cluster, below = cluster, below + CLUSTERS + name
-        exchange.target, exchange.below = target[len(below) :], below
-
-    def _as_path(self, site: Site | None, target: bytes) -> bytes:
-        """The target as rules about paths know it: that of a service's own host is the proxy verb's for the service."""
-        if site is None:
-            return target
-        spelled = join_id(TargetId("", site.name, site.port))
-        return f"/api/v1/namespaces/{site.namespace}/services/{spelled}/proxy".encode() + target
-
-    def lets_through(self, method: bytes, target: bytes, exchange: Exchange) -> bool:
-        """Whether the filter, if there is one, takes another target with an earlier exchange's header fields."""
-        if self.filter is None:
-            return True
-        try:
-            path = self._as_path(exchange.site, target)
-            self.filter.check(method, exchange.special.get(h.HOST, b""), path, own_host=exchange.site is not None)
-        except Forbidden:
-            return False
-        return True
 
     def _decide(self, exchange: Exchange, identity: Identity) -> None:
         exchange.target = origin_form(exchange)
         cluster = exchange.cluster
-        url = match(exchange.target) if exchange.site is None else self._at_site(cluster, exchange, exchange.site)
+        site = exchange.site
+        if site is not None and not exchange.confirmed and cluster.view.service(site.namespace, site.name) is None:
+            raise Wait(cluster.view.confirm_service(site.namespace, site.name))
+        url = match(exchange.target) if site is None else at_site(cluster, site, exchange.target)
         attributes = exchange.attributes = attributes_of(exchange, url)
         if identity.method == "anonymous" and not self.authenticators.admits_anonymous(attributes.path):
             raise Unauthorized
@@ -410,7 +284,7 @@ class Door:
         )
         granted = self._may_converse(cluster, identity, attributes) if url is None else attributes
         if identity.ambient:
-            self._guard(exchange, proxied=url is not None)
+            guard(exchange, proxied=url is not None)
         if url is None:
             exchange.grant = Grant(cluster, granted, decision, generation, None, b"", b"")
             return
@@ -437,18 +311,6 @@ class Door:
         _allowed(cluster, identity.user, needed)
         return needed
 
-    def _at_site(self, cluster: Cluster, exchange: Exchange, site: Site) -> ProxyURL:
-        """The proxy URL that means what a service's own host name and the target mean together."""
-        path, mark, query = exchange.target.partition(b"?")
-        if not path.startswith(b"/"):
-            raise BadRequest("the request target is not a path")
-        if not exchange.confirmed and cluster.view.service(site.namespace, site.name) is None:
-            raise Wait(cluster.view.confirm_service(site.namespace, site.name))
-        target = cluster.locations.named(site.namespace, site.name, site.port)
-        spelled = join_id(target)
-        prefix = f"/api/v1/namespaces/{site.namespace}/services/{quote(spelled, safe=':')}/proxy".encode()
-        return ProxyURL("services", site.namespace, spelled, prefix, path, mark + query)
-
     def _locate(self, cluster: Cluster, exchange: Exchange, url: ProxyURL) -> tuple[Located | None, StatusError | None]:
         if cluster.locations.reach.name == THROUGH:
             return Located(ANYWHERE, (), self.now + UNSEEN), None
@@ -467,28 +329,6 @@ class Door:
             raise problem
         raise Wait(cluster.locations.ask(url.resource, url.namespace, parse_id(url.resource, url.id), self.now))
 
-    def _guard(self, exchange: Exchange, *, proxied: bool) -> None:
-        """Refuses what another origin makes a browser send with the user's ambient credential (CSRF, cross-site
-        WebSockets). Where nobody logs in, a foreign page may not even load anything from here, but link to it.
-        """
-        special = exchange.special
-        origin = special.get(h.ORIGIN)
-        if exchange.method in SAFE and not exchange.upgrade:
-            logs_in = exchange.identity is None or exchange.identity.method != LOCAL
-            if logs_in or (proxied and exchange.site is None):
-                return  # a sandboxed page's own images and scripts come "cross-site"; what they answer can't be read
-            foreign = special.get(h.FETCH_SITE, b"none") not in OWN and not _is_link(special)
-        elif origin is None:
-            foreign = special.get(h.FETCH_SITE, b"none") not in OWN
-        else:
-            authority = origin.partition(b"://")[2].lower()
-            foreign = not authority or authority != special.get(h.HOST, b"").lower()
-        if foreign:
-            raise Forbidden(
-                "this request comes from a page of another origin, and browsers add your credential to it unasked; "
-                "send it from a program with a token, or let an administrator turn the HTML sandbox off"
-            )
-
     # route
 
     def route(self, exchange: Exchange) -> None:
@@ -500,7 +340,7 @@ class Door:
             self._route_api(exchange, grant)
             return
         method, raw, query = exchange.method, exchange.path, exchange.query
-        if self.hosts is not None and exchange.site is None and self._moves_to_its_host(exchange, grant):
+        if self.places.moves_to_its_host(exchange, grant):
             return
         if not raw and (method == b"GET" or method == b"HEAD") and not exchange.upgrade:
             exchange.answer(301, *answers.moved(grant.prefix + b"/" + query))
@@ -523,30 +363,8 @@ class Door:
             uri = b"" if exchange.upgrade else b"X-Forwarded-Uri: %b\r\n" % forwarded_uri(grant.prefix, raw, path)
             exchange.rest = rest_of_head(exchange, exchange.down.forwarded_for(special.get(h.FORWARDED_FOR)))
             exchange.head = b"%b %b%b HTTP/1.1\r\n%b%b" % (method, path, query, uri, exchange.rest)
-        if self._below or exchange.below or (self.hosts is not None and exchange.site is None and _is_link(special)):
-            exchange.rest = b""  # another target might be none of the API's, or have to be sent to its own host
-
-    def _moves_to_its_host(self, exchange: Exchange, grant: Grant) -> bool:
-        """Sends a browser that opens a service by its path to the service's own origin, where its scripts work."""
-        special = exchange.special
-        if self.hosts is None or exchange.method != b"GET" or not _is_link(special):
-            return False
-        attributes = grant.attributes
-        if attributes.resource != "services" or not self.wants_page(exchange):
-            return False
-        target = parse_id("services", attributes.name)
-        there = grant.cluster.locations.named(attributes.namespace, target.name, target.port)
-        if target.scheme == "https" and there.scheme != "https":
-            return False  # a host name can't say it, and would mean plain HTTP
-        host = self.hosts.host(Site(grant.cluster.label, attributes.namespace, target.name, target.port))
-        if host is None:
-            return False
-        port = special.get(h.HOST, b"").rpartition(b":")[2]
-        authority = f"{host}:{port.decode()}" if port.isdigit() else host
-        path = backend_path(exchange.path) if exchange.path else b"/"
-        to = b"%b://%b%b%b" % (exchange.down.scheme, authority.encode(), path, exchange.query)
-        exchange.answer(307, *answers.elsewhere(to))
-        return True
+        if not self.places.repeats(exchange):
+            exchange.rest = b""
 
     def _route_api(self, exchange: Exchange, grant: Grant) -> None:
         path, _, query = exchange.target.partition(b"?")
@@ -676,67 +494,8 @@ class Door:
         if down.deadline <= now:
             down.expire()
         active = down.active
-        if active is not None and (0.0 < active.deadline <= now or (active.tunnel and self._tunnel_over(active))):
+        if active is not None and (0.0 < active.deadline <= now or (active.tunnel and self._tunnels.over(active))):
             active.expire("the service did not answer in time")
-
-    def _tunnel_over(self, exchange: Exchange) -> bool:
-        identity, grant = exchange.identity, exchange.grant
-        if identity is None or grant is None or not identity.alive():
-            return True
-        if (
-            not self._still_decided(grant)
-            and exchange not in self._asking
-            and self._undecided(exchange, identity, grant)
-        ):
-            return True
-        return time() - exchange.started > self.limits.upgrade_lifetime
-
-    def _undecided(self, exchange: Exchange, identity: Identity, grant: Grant) -> bool:
-        """Whether a tunnel is over, for want of a decision that lets it go on. While the authoriser asks it may."""
-        try:
-            self._decide_tunnel(exchange, identity, grant)
-        except Undecided as undecided:
-            self._asking.add(exchange)
-            work = self._wait_for_tunnel(exchange, identity, grant, undecided.answer)
-            self._own(work, f"tunnel {exchange.audit_id}")
-        except TooManyRequests:
-            return self.loop.time() > grant.until + OVERDUE  # it is asked again in a second
-        except StatusError:
-            return True
-        return False
-
-    def _decide_tunnel(self, exchange: Exchange, identity: Identity, grant: Grant) -> None:
-        """The decision again: StatusError when it is another one now, Undecided when it must be waited for."""
-        if exchange.impersonated is not None and self._wanted_user(exchange, identity) != exchange.impersonated:
-            raise Forbidden("impersonation means something else now")
-        authorizer = grant.cluster.authorizer
-        spellings = grant.located.location.spellings if grant.located is not None else ()
-        user, generation = (exchange.acting or identity).user, authorizer.generation
-        decision = authorizer.decide(user, grant.attributes, spellings)
-        if not isinstance(decision, Decision):
-            raise Undecided(decision)
-        if not decision.allowed:
-            raise forbidden(grant.attributes, user, decision.reason)
-        grant.generation, grant.until = generation, decision.until
-
-    async def _wait_for_tunnel(
-        self, exchange: Exchange, identity: Identity, grant: Grant, answer: asyncio.Future[Decision]
-    ) -> None:
-        try:
-            while not exchange.done:
-                try:
-                    await answer
-                    self._decide_tunnel(exchange, identity, grant)
-                    return
-                except Undecided as undecided:
-                    answer = undecided.answer
-        except TooManyRequests:
-            pass  # the next sweep asks again, or finds it overdue
-        except StatusError:
-            if not exchange.done:
-                exchange.expire("the right to it is gone")
-        finally:
-            self._asking.discard(exchange)
 
 
 def _allowed(cluster: Cluster, user: User, attributes: Attributes, names: Sequence[str] = ()) -> Decision:
@@ -749,15 +508,10 @@ def _allowed(cluster: Cluster, user: User, attributes: Attributes, names: Sequen
     return decision
 
 
-def _is_link(special: dict[int, bytes]) -> bool:
-    """Whether a browser opens this as a document of its own: an address, a bookmark, a link."""
-    return special.get(h.FETCH_MODE) == b"navigate" and special.get(h.FETCH_DEST) == b"document"
-
-
 def _audit_prefix() -> str:
     """The worker's part of its audit ids: a version 4 UUID whose last group counts."""
     random = os.urandom(8).hex()
     return f"{random[:8]}-{random[8:12]}-4{random[12:15]}-8{os.urandom(2).hex()[:3]}-"
 
 
-__all__ = ["NOBODY", "Door", "Grant", "LocalAnswers", "Wait"]
+__all__ = ["NOBODY", "Door", "Wait"]

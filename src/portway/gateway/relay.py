@@ -20,9 +20,10 @@ from portway.kube.errors import InternalError, ServiceUnavailable, StatusError, 
 if TYPE_CHECKING:
     from portway.gateway.authentication import Identity
     from portway.gateway.cluster import Cluster
+    from portway.gateway.grant import Grant
     from portway.gateway.hosts import Site
     from portway.gateway.http1 import Downstream
-    from portway.gateway.pipeline import Door, Grant
+    from portway.gateway.pipeline import Door
     from portway.kube.attributes import Attributes
     from portway.kube.identity import User
 
@@ -169,7 +170,7 @@ class Exchange:
         grant: Grant | None = identity.decisions.get((method, prefix if self.site is None else self.site))
         if grant is None or (grant.cluster.api.stamp if grant.through else None) is not self.stamp:
             return False
-        if not door.holds(grant) or not door.lets_through(method, target, self):
+        if not door.holds(grant) or not door.places.lets_through(method, target, self):
             return False
         now = time()
         if not identity.valid or identity.expires <= now:

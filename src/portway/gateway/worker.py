@@ -27,7 +27,8 @@ from portway.gateway.delegation import Delegated
 from portway.gateway.filter import Filter
 from portway.gateway.health import Health
 from portway.gateway.hosts import Hosts
-from portway.gateway.pipeline import Door, LocalAnswers
+from portway.gateway.localanswers import LocalAnswers
+from portway.gateway.pipeline import Door
 from portway.gateway.record import Recorder
 from portway.gateway.server import ListenError, Listeners
 from portway.gateway.settings import GatewaySettings

@@ -26,7 +26,8 @@ from portway.gateway.filter import Filter
 from portway.gateway.health import Health
 from portway.gateway.hosts import Hosts
 from portway.gateway.http1 import Downstream
-from portway.gateway.pipeline import Door, LocalAnswers
+from portway.gateway.localanswers import LocalAnswers
+from portway.gateway.pipeline import Door
 from portway.gateway.record import Recorder
 from portway.gateway.settings import Authentication, ClusterSettings, GatewaySettings, Limits, Record
 from portway.kube.errors import not_found
