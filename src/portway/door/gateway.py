@@ -8,6 +8,7 @@ import asyncio
 import os
 import socket
 import sys
+import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,14 +35,22 @@ _INHERITED = (
 def run(settings: GatewayOptions, environment: Mapping[str, str]) -> int:
     """Serves until SIGTERM; the exit code. Raises DoorError when it cannot start."""
     _check(settings)
-    gateway = gateway_settings(settings).to_json().encode()
+    try:
+        run_dir = tempfile.TemporaryDirectory(prefix="portway-gateway-")
+    except OSError as error:
+        raise DoorError(f"there is no directory for the workers' counters: {error}; $TMPDIR names another") from error
+    with run_dir as path:
+        return _supervised(settings, gateway_settings(settings, path), environment)
+
+
+def _supervised(settings: GatewayOptions, gateway: GatewaySettings, environment: Mapping[str, str]) -> int:
     inherited = {name: environment[name] for name in _INHERITED if name in environment}
     children = [
         Child(
             name=f"gateway worker {index}",
             argv=(sys.executable, "-m", "portway.door.worker", str(index)),
             env=inherited | {"PORTWAY_PARENT_PID": str(os.getpid())},
-            input=gateway,
+            input=gateway.to_json().encode(),
         )
         for index in range(settings.workers)
     ]
@@ -66,8 +75,8 @@ def _check(settings: GatewayOptions) -> None:
             ) from error
 
 
-def gateway_settings(settings: GatewayOptions) -> GatewaySettings:
-    """What the workers are told."""
+def gateway_settings(settings: GatewayOptions, run_dir: str = "") -> GatewaySettings:
+    """What the workers are told. `run_dir`: where they leave each other their counters."""
     changed: dict[str, Any] = dict(settings.limit)
     return GatewaySettings(
         clusters=(
@@ -120,6 +129,7 @@ def gateway_settings(settings: GatewayOptions) -> GatewaySettings:
             audit_policy_file=_name(settings.audit_policy_file),
             access_log=settings.access_log,
             access_log_path=settings.access_log_path,
+            run_dir=run_dir,
         ),
     )
 
