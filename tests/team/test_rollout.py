@@ -99,7 +99,7 @@ async def _closed(writer: asyncio.StreamWriter) -> None:
 
 
 class Pod:
-    """A process on an address of the pod range, and its Pod, of a node whose kubelet we are."""
+    """A process on an address of the pod range, and its Pod, bound to another node: we are its kubelet."""
 
     def __init__(self, cluster: Cluster, app: str, port: int, number: int) -> None:
         self.cluster, self.name, self.address = cluster, f"{app}-{number}", next(_ADDRESSES)
@@ -211,7 +211,7 @@ def test_a_deployments_rollout_directly(cluster: Cluster, bearer: str, tmp_path:
 
 @pytest.mark.parametrize("via", ["tunnel", "direct", "through"])
 def test_the_demos_pods_one_after_the_other(cluster: Cluster, bearer: str, tmp_path: Path, via: str) -> None:
-    """Two replicas and no third: each is deleted, and the other serves until it is back. They end at SIGTERM."""
+    """Two replicas and no third: each is deleted, ends at SIGTERM at once, and the other serves until it is back."""
     target = "/api/v1/namespaces/default/services/hello/proxy/"
     kubeconfig = door_account(cluster, tmp_path, FORWARDS, name=f"door-{via}")
 
@@ -231,8 +231,8 @@ def test_the_demos_pods_one_after_the_other(cluster: Cluster, bearer: str, tmp_p
 
     def in_the_slice() -> bool:
         path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
-        path += "?labelSelector=kubernetes.io/service-name%3Dhello"
-        items = json.loads(cluster.request("GET", path, admin_token(cluster))[1])["items"]
+        selected = f"{path}?labelSelector=kubernetes.io/service-name%3Dhello"
+        items = json.loads(cluster.request("GET", selected, admin_token(cluster))[1])["items"]
         return sum(bool(e["conditions"]["ready"]) for item in items for e in item["endpoints"]) == 2
 
     wait_until(lambda: ready("hello-0", "") and ready("hello-1", ""), "the demo is not ready")

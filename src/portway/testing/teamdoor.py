@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from portway.kube.serviceaccount import Signer
-from portway.testing.cluster import Cluster, free_port, self_signed, wait_until
+from portway.testing.cluster import Cluster, free_port, wait_until
 from portway.testing.conversation import TIMEOUT, Wire
 from portway.testing.demo import admin_token
+from portway.up import certificates
 
 HOME = "portway-door"
 """The namespace of the door's account."""
@@ -137,7 +138,7 @@ def door_account(cluster: Cluster, directory: Path, *more: dict[str, Any], name:
 
 
 def write_kubeconfig(path: Path, server: str, bearer: str, ca: Path) -> Path:
-    """A kubeconfig for one server and token; kubectl's too."""
+    """A kubeconfig for one server and token, for kubectl too."""
     cluster = {"server": server, "certificate-authority": str(ca)}
     path.write_text(
         json.dumps(
@@ -160,12 +161,12 @@ def gateway(
 ) -> Iterator[Cluster]:
     """`portway gateway` with the demo's pod range; ready when this returns, drained and gone when the block ends.
 
-    What it printed is in `output`; its certificate, in `data_dir`, is `door.crt`. `ready`: whether a status of /readyz
+    What it printed is in `output`; its authority, in `data_dir`, is `ca.crt`. `ready`: whether a status of /readyz
     will do; 200 by default.
     """
     directory.mkdir(exist_ok=True)
     port, output = free_port(), directory / "gateway.log"
-    certificate, key = self_signed(directory, "door")
+    certificate, key = _certificate(directory)
     argv = [sys.executable, "-m", "portway", "gateway", f"--kubeconfig={kubeconfig}", f"--secure-port={port}"]
     argv += [f"--tls-cert-file={certificate}", f"--tls-private-key-file={key}", "--bind-address=127.0.0.1"]
     argv += ["--cluster-cidr=127.64.0.0/10", f"--workers={workers}", *flags]
@@ -185,6 +186,16 @@ def gateway(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _certificate(directory: Path) -> tuple[Path, Path]:
+    authority = certificates.make_authority("door")
+    pair = certificates.make_server_certificate(authority, ("127.0.0.1", "localhost", "*.default.localhost"))
+    files = directory / "door.crt", directory / "door.key"
+    files[0].write_bytes(pair.certificate)
+    files[1].write_bytes(pair.key)
+    (directory / "ca.crt").write_bytes(authority.certificate)
+    return files
 
 
 def _answers(door: Cluster, enough: Callable[[int], bool]) -> bool:
