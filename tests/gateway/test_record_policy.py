@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from portway.gateway.record.policy import STAGES, PolicyError, load_policy, parse_policy
 from portway.kube.attributes import parse
@@ -110,3 +112,23 @@ def test_files(tmp_path: Path) -> None:
     for path in (bad, other, tmp_path):
         with pytest.raises(PolicyError, match=r"^audit policy file [^\n]*$"):
             load_policy(str(path))
+
+
+FIELDS = (
+    "level", "users", "userGroups", "verbs", "namespaces", "resources", "nonResourceURLs", "omitStages", "group",
+    "resourceNames", "apiVersion", "kind", "rules",
+)  # fmt: skip
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.sampled_from(["Policy", "Metadata", "None"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=4),
+    max_leaves=10,
+)
+
+
+@given(st.fixed_dictionaries({"apiVersion": st.just("audit.k8s.io/v1"), "kind": st.just("Policy"), "rules": ANYTHING}))
+def test_any_document_is_a_policy_or_said_to_be_none(document: object) -> None:
+    try:
+        policy = parse_policy(document)
+    except PolicyError:
+        return
+    assert policy.stages(User("jane"), parse("GET", "/api/v1/pods", "")) <= frozenset(STAGES)

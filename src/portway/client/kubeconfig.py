@@ -175,7 +175,9 @@ def _read(path: Path) -> tuple[Path, Entry]:
         document = yaml.safe_load(path.read_bytes())
     except OSError as error:
         raise KubeconfigError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise KubeconfigError(f"{path}: not YAML that can be read: nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError: not UTF-8, or a date that the calendar doesn't have
         # The parser quotes the text around the fault, which may be a credential: only the place is passed on.
         mark = getattr(error, "problem_mark", None)
         raise KubeconfigError(f"{path}: not YAML" + (f" (line {mark.line + 1})" if mark else "")) from error
