@@ -1,6 +1,6 @@
 """`python -m bench.forwarding`: `portway forward` beside `kubectl port-forward`, to one pod of an embedded cluster.
 
-Not part of `make bench`'s table. Three figures each: megabytes a second of one stream and of fifty, and connections a
+Part of `make bench` as checks without a target. Three figures each: megabytes a second of one stream and of fifty, and connections a
 second (connect, one byte there and back, close; eight at a time). The pod's program is a process of its own.
 """
 
@@ -19,12 +19,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench.figures import Check
 from portway.testing.cluster import Cluster, started, wait_until
 from portway.testing.demo import is_ready, pod
 from portway.testing.kubectl import binaries, label
 
 SECONDS = 4.0
 MANY = 50
+OURS = "portway forward"
 _FLOOD = b"f" * (1 << 18)
 
 
@@ -100,8 +102,8 @@ def forwarder(cluster: Cluster, *argv: str) -> Iterator[int]:
             running.kill()
 
 
-def main() -> None:
-    """Measure and print."""
+def measured() -> Iterator[tuple[str, tuple[float, float, float]]]:
+    """(program, its figures): ours first, then the oldest and newest kubectls."""
     with tempfile.TemporaryDirectory() as directory, started(Path(directory), "--demo", workers=1) as cluster:
         wait_until(lambda: "spec" in pod(cluster, "hello-0") and is_ready(pod(cluster, "hello-0")), "no pod")
         ready: multiprocessing.Queue[int] = multiprocessing.Queue()
@@ -112,14 +114,34 @@ def main() -> None:
         ours = (sys.executable, "-m", "portway", "forward", "pod/hello-0", f":{remote}")
         theirs = {label(one): (str(one), "port-forward", "pod/hello-0", f":{remote}") for one in binaries()}
         wanted = {name: argv for name, argv in theirs.items() if name.endswith((".27", ".33")) or ".venv" in name}
-        print(f"{'':24}{'1 stream MB/s':>16}{f'{MANY} streams MB/s':>18}{'connections/s':>16}")
-        for name, argv in {"portway forward": ours, **wanted}.items():
+        for name, argv in {OURS: ours, **wanted}.items():
             row = []
             for measure in (lambda port: throughput(port, 1), lambda port: throughput(port, MANY), rate):
                 with forwarder(cluster, *argv) as port:  # a fresh one: kubectl may stand still after a client's abort
                     row.append(measure(port))
-            print(f"{name:24}{row[0]:16.0f}{row[1]:18.0f}{row[2]:16.0f}", flush=True)
+            yield name, (row[0], row[1], row[2])
         server.kill()
+
+
+def checks() -> Iterator[Check]:
+    """Ours beside each kubectl."""
+    figures = dict(measured())
+    ours = figures.pop(OURS)
+    for name, theirs in figures.items():
+        shares = ", ".join(f"{mine / other:.2f}" if other else "-" for mine, other in zip(ours, theirs, strict=True))
+        what = f"portway forward: MB/s of one stream, of {MANY}, connections/s, of {name}'s ({_row(theirs)})"
+        yield Check(what, "", f"{shares} ({_row(ours)})", None)
+
+
+def _row(figures: tuple[float, float, float]) -> str:
+    return ", ".join(f"{figure:.0f}" for figure in figures)
+
+
+def main() -> None:
+    """Measure and print."""
+    print(f"{'':24}{'1 stream MB/s':>16}{f'{MANY} streams MB/s':>18}{'connections/s':>16}")
+    for name, row in measured():
+        print(f"{name:24}{row[0]:16.0f}{row[1]:18.0f}{row[2]:16.0f}", flush=True)
 
 
 if __name__ == "__main__":

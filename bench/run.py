@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from bench import changes, cluster, portway, proxies, websockets
+from bench import changes, cluster, forwarding, portway, proxies, websockets
 from bench.figures import DIRECT, PORTWAY, Check, DoorFigures, Figures, compare
 from bench.load import download, paced, saturate
 from bench.peers import PEERS, Door
@@ -15,7 +15,7 @@ from bench.portway import Portway
 from bench.process import BenchError, memory
 from bench.stage import FILE_SIZE, Stage, make_stage
 
-MEASURES = ("throughput", "body", "latency", "memory", "websockets", "proxies", "scale")
+MEASURES = ("throughput", "body", "latency", "memory", "websockets", "proxies", "forward", "scale")
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,10 @@ def _measure(stage: Stage, options: Options, figures: Figures) -> None:
             _tell("portway proxy beside kubectl proxy")
             with _noted(figures, "portway proxy"):
                 figures.checks += proxies.measure(stage, small, options.rounds, options.seconds)
+        if "forward" in options.measures:
+            _tell("portway forward beside kubectl port-forward")
+            with _noted(figures, forwarding.OURS):
+                figures.checks += forwarding.checks()
         if "scale" in options.measures:
             _scale(stage, small, options, figures)
 
