@@ -1,7 +1,8 @@
 """`python -m bench.forwarding`: `portway forward` beside `kubectl port-forward`, to one pod of an embedded cluster.
 
-Part of `make bench` as checks without a target. Three figures each: megabytes a second of one stream and of fifty, and connections a
-second (connect, one byte there and back, close; eight at a time). The pod's program is a process of its own.
+Part of `make bench`, as checks without a target. Three figures each: megabytes a second of one stream and of fifty, and
+connections a second (connect, one byte there and back, close; eight at a time). The pod's program is a process of its
+own.
 """
 
 import contextlib
