@@ -1,13 +1,10 @@
 """A gateway in front of 10,000 services with 100,000 endpoints, over TLS: start-up, memory, first byte. Figures."""
 
-import asyncio
 import functools
 import json
 import re
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,8 +12,8 @@ from aiohttp import web
 
 from portway.testing.demo import descendants
 from portway.testing.recording import Backend, backend
-from portway.testing.scripted import OVER, serving
-from portway.testing.teamdoor import ask, gateway, write_kubeconfig
+from portway.testing.scripted import OVER
+from portway.testing.teamdoor import ask, gateway, served, write_kubeconfig
 from portway.testing.tls import Authority
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -119,29 +116,6 @@ class Large:
         return web.Response(text=body, content_type="application/json")
 
 
-@contextmanager
-def served(api: Large, authority: Authority) -> Iterator[str]:
-    """The API in a thread of its own; its URL."""
-    loop, over, where = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
-    urls: list[str] = []
-
-    async def run() -> None:
-        async with serving(api, tls=authority.server()) as url:
-            urls.append(url)
-            where.set()
-            await over.wait()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(run()))
-    thread.start()
-    assert where.wait(20)
-    try:
-        yield urls[0]
-    finally:
-        loop.call_soon_threadsafe(over.set)
-        thread.join(20)
-        loop.close()
-
-
 def resident(pid: int) -> float:
     """MiB."""
     found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
@@ -166,7 +140,7 @@ def test_ten_thousand_services(web_backend: Backend, tmp_path: Path) -> None:
     (tmp_path / "ca.crt").write_text(authority.pem)
     api = Large(web_backend.port)
     size = sum(len(item) for items in api.items.values() for item in items) / (1 << 20)
-    with served(api, authority) as url:
+    with served(api, authority.server()) as url:
         kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", url, "door", tmp_path / "ca.crt")
         began = time.monotonic()
         with gateway(tmp_path / "door", kubeconfig, "--via=direct") as door:
