@@ -285,6 +285,15 @@ async def looking(found: Followed) -> AsyncIterator[Callable[[], Awaitable[str]]
         yield look
     finally:
         await found.stop()
+        await _closed_everything()
+
+
+async def _closed_everything() -> None:
+    """Port-forwards say goodbye and linger for the answer: the loop must not end before them."""
+    loop: Any = asyncio.get_running_loop()
+    async with asyncio.timeout(30):
+        while len(loop._selector.get_map()) > 1:  # the loop's own pipe
+            await asyncio.sleep(0.01)
 
 
 def test_auto_takes_the_best_way_that_works(team: Team, tmp_path: Path) -> None:

@@ -8,12 +8,14 @@
 The account may do what a door needs and no more: it acts as others, asks reviews, and follows where services are.
 """
 
+import asyncio
 import base64
 import json
 import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +26,7 @@ from portway.kube.serviceaccount import Signer
 from portway.testing.cluster import Cluster, free_port, wait_until
 from portway.testing.conversation import TIMEOUT, Wire
 from portway.testing.demo import admin_token
+from portway.testing.scripted import Handler, serving
 from portway.up import certificates
 
 HOME = "portway-door"
@@ -217,6 +220,7 @@ def connect(door: Cluster, context: ssl.SSLContext | None = None) -> Wire:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     sock = socket.create_connection(("127.0.0.1", int(door.server.rpartition(":")[2])), TIMEOUT)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as every HTTP client
     return Wire(context.wrap_socket(sock, server_hostname="localhost"))
 
 
@@ -289,3 +293,26 @@ def whoami(door: Cluster, bearer: str = "", **more: Any) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(body)
     user_info: dict[str, Any] = found["status"]["userInfo"] if isinstance(found.get("status"), dict) else found
     return user_info
+
+
+@contextmanager
+def served(api: Handler, tls: ssl.SSLContext) -> Iterator[str]:
+    """A scripted API in a thread of its own; its URL."""
+    loop, over, where = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
+    urls: list[str] = []
+
+    async def run() -> None:
+        async with serving(api, tls=tls) as url:
+            urls.append(url)
+            where.set()
+            await over.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(run()))
+    thread.start()
+    assert where.wait(20)
+    try:
+        yield urls[0]
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join(20)
+        loop.close()
