@@ -337,12 +337,13 @@ def many_named_ports() -> None:
     assert [port["port"] for port in wish.ports] == list(range(1, 8001))
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("work", [many_subsets, many_slices_of_another_family, many_slices_too_many, many_named_ports])
 def test_large_objects_take_time_in_proportion_to_their_size(work: Callable[[], None]) -> None:
     began = time.process_time()
     work()
-    # Quadratic, each takes 2 s and more.
-    assert time.process_time() - began < 0.8
+    # Quadratic, each takes 2 s and more; in proportion, 0.2 s.
+    assert time.process_time() - began < 1.5
 
 
 def test_slices_of_another_family_are_not_reused() -> None:
