@@ -32,8 +32,8 @@ SERVICE = "/api/v1/namespaces/default/services/web/proxy/"
 OTHER = "/api/v1/namespaces/default/services/web:80/proxy/other"
 SECRETS = "/api/v1/namespaces/default/secrets"
 TTL, GRACE = 1, 8
-SLACK = 10
-"""Seconds that a busy machine may be late."""
+SLACK = 4
+"""Seconds that a silent API is waited for, and a busy machine may be late."""
 FLAGS = (
     "--via=direct",
     f"--outage-grace={GRACE}",
@@ -114,15 +114,16 @@ def guest(behind: Behind, tmp_path: Path) -> Iterator[Guest]:
 
 
 def lasts(guest: Guest, away: Callable[[], None]) -> tuple[float, list[str]]:
-    """(seconds from the outage until somebody known is refused, what /readyz said meanwhile)"""
+    """(seconds from the outage until somebody known is let in for the last time, what /readyz said meanwhile)"""
     assert guest.status() == 200
     away()
-    began, said = time.monotonic(), []
+    began, last, said = time.monotonic(), 0.0, []
     while (status := guest.status()) == 200:
-        assert time.monotonic() - began < TTL + GRACE + SLACK, "an old answer counts for ever"
+        last = time.monotonic() - began
+        assert last < TTL + GRACE + SLACK, "an old answer counts for ever"
         said.append(readiness(guest.door)[1])
     assert status == 503
-    return time.monotonic() - began, said
+    return last, said
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])
@@ -132,7 +133,7 @@ def test_what_is_known_goes_on_for_the_grace(behind: Behind, guest: Guest, how: 
     stranger = token(behind.cluster, "stranger")
     lasted, said = lasts(guest, behind.pause if how == "stopped" else behind.kill)
     print(f"\nAPI server {how}: somebody known went on for {lasted:.1f} s (grace {GRACE} s, time {TTL} s)")
-    assert lasted >= GRACE - 0.5
+    assert lasted >= GRACE - 2
     # An outage denies: nobody new gets in, nobody is told that a good token is wrong, and nobody is let through.
     assert guest.status(bearer=stranger) == 503
     assert guest.status() == 503
@@ -247,7 +248,7 @@ def test_roles_that_cannot_be_followed_count_for_the_grace(behind: Behind, tmp_p
         wait_until(lambda: guest.status() == 200, "not reachable")
         workers = descendants(door.process.pid)
         lasted, _ = lasts(guest, behind.kill)
-        assert lasted >= GRACE - 0.5
+        assert lasted >= GRACE - 2
         assert b"roles could not be followed" in ask(door, "GET", SERVICE, guest.bearer)[1]
         assert guest.status("/livez", "") == 200, "whoever watches over the door must not kill it for that"
         assert readiness(door)[0] == 500
