@@ -126,6 +126,13 @@ def lasts(guest: Guest, away: Callable[[], None]) -> tuple[float, list[str]]:
     return last, said
 
 
+def api_answers(behind: Behind) -> bool:
+    try:
+        return behind.cluster.request("GET", "/readyz", "")[0] == 200
+    except OSError:
+        return False
+
+
 @pytest.mark.parametrize("how", ["stopped", "killed"])
 def test_what_is_known_goes_on_for_the_grace(behind: Behind, guest: Guest, how: str) -> None:
     workers = descendants(guest.door.process.pid)
@@ -149,8 +156,12 @@ def test_what_is_known_goes_on_for_the_grace(behind: Behind, guest: Guest, how: 
     else:
         assert "[-]api failed: the API server has not answered for" in text
         behind.start()
+        wait_until(lambda: api_answers(behind), "the API server does not start")
+    began = time.monotonic()
     wait_until(lambda: guest.status() == 200, "it does not recover")
-    wait_until(lambda: readiness(guest.door)[0] == 200, f"health does not recover: {readiness(guest.door)}")
+    serves = time.monotonic() - began
+    wait_until(lambda: readiness(guest.door)[0] == 200, "health does not recover", 60)
+    print(f"served again {serves:.1f} s, well again {time.monotonic() - began:.1f} s after the API server was back")
     assert guest.status(SECRETS) == 200
     assert guest.status(bearer=stranger) == 403
     assert descendants(guest.door.process.pid) == workers

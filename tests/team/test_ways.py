@@ -21,7 +21,7 @@ from portway.kube.proxyurl import parse_id
 from portway.testing.cluster import Cluster, free_port, started, wait_until
 from portway.testing.conversation import Wire
 from portway.testing.demo import admin_token
-from portway.testing.recording import BLOCK, Backend, backend
+from portway.testing.recording import BLOCK, Backend, backend, quiet
 from portway.testing.teamdoor import (
     FORWARDS,
     account,
@@ -285,15 +285,7 @@ async def looking(found: Followed) -> AsyncIterator[Callable[[], Awaitable[str]]
         yield look
     finally:
         await found.stop()
-        await _closed_everything()
-
-
-async def _closed_everything() -> None:
-    """Port-forwards say goodbye and linger for the answer: the loop must not end before them."""
-    loop: Any = asyncio.get_running_loop()
-    async with asyncio.timeout(30):
-        while len(loop._selector.get_map()) > 1:  # the loop's own pipe
-            await asyncio.sleep(0.01)
+        await quiet()
 
 
 def test_auto_takes_the_best_way_that_works(team: Team, tmp_path: Path) -> None:

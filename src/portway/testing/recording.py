@@ -15,7 +15,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aiohttp import WSMsgType, web
 
@@ -137,9 +137,18 @@ def backend(addresses: tuple[str, ...], tls: ssl.SSLContext | None = None) -> It
         yield made
     finally:
         asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(20)
+        asyncio.run_coroutine_threadsafe(quiet(), loop).result(40)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(20)
         loop.close()
+
+
+async def quiet() -> None:
+    """Waits until nothing is open on the loop: connections say goodbye, and linger for the answer."""
+    loop: Any = asyncio.get_running_loop()
+    async with asyncio.timeout(35):
+        while len(loop._selector.get_map()) > 1:  # the loop's own pipe
+            await asyncio.sleep(0.01)
 
 
 def secrets_in(seen: list[Seen], *secrets: str) -> list[str]:

@@ -26,6 +26,7 @@ from portway.kube.serviceaccount import Signer
 from portway.testing.cluster import Cluster, free_port, wait_until
 from portway.testing.conversation import TIMEOUT, Wire
 from portway.testing.demo import admin_token
+from portway.testing.recording import quiet
 from portway.testing.scripted import Handler, serving
 from portway.up import certificates
 
@@ -204,7 +205,7 @@ def _certificate(directory: Path) -> tuple[Path, Path]:
 def _answers(door: Cluster, enough: Callable[[int], bool]) -> bool:
     try:
         return enough(readiness(door)[0])
-    except OSError:
+    except (OSError, EOFError):
         return False
 
 
@@ -306,6 +307,7 @@ def served(api: Handler, tls: ssl.SSLContext) -> Iterator[str]:
             urls.append(url)
             where.set()
             await over.wait()
+        await quiet()
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(run()))
     thread.start()
@@ -314,5 +316,5 @@ def served(api: Handler, tls: ssl.SSLContext) -> Iterator[str]:
         yield urls[0]
     finally:
         loop.call_soon_threadsafe(over.set)
-        thread.join(20)
+        thread.join(60)
         loop.close()
