@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portway.gateway.hosts import KEPT, Hosts, Site, without_port
+from portway.gateway.hosts import KEPT, LONGEST, Hosts, Site, without_port
 
 HOSTS = Hosts(("localhost", "apps.example.org"), ("prod", "eu-1"))
 LABEL = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True)
-LONGEST = "a" * 63
+LONGEST_LABEL = "a" * 63
 
 FOUND = [
     ("web.demo.localhost", Site("", "demo", "web", "")),
@@ -26,7 +26,10 @@ FOUND = [
     ("http.web.demo.prod.apps.example.org:443", Site("prod", "demo", "web", "http")),
     ("localhost.localhost.localhost", Site("", "localhost", "localhost", "")),
     ("1.2.localhost", Site("", "2", "1", "")),
-    (f"{LONGEST}.{LONGEST}.{LONGEST}.localhost", Site("", LONGEST, LONGEST, LONGEST)),
+    (
+        f"{LONGEST_LABEL}.{LONGEST_LABEL}.{LONGEST_LABEL}.localhost",
+        Site("", LONGEST_LABEL, LONGEST_LABEL, LONGEST_LABEL),
+    ),
 ]
 
 NOTHING = [
@@ -53,7 +56,7 @@ NOTHING = [
     "web-.demo.localhost",
     "w_b.demo.localhost",
     "*.demo.localhost",
-    f"{LONGEST}a.demo.localhost",
+    f"{LONGEST_LABEL}a.demo.localhost",
     "web.demo.localhost\n",
     "web.demo\n.localhost",
     "web\0.demo.localhost",
@@ -128,7 +131,7 @@ def test_only_what_would_mean_another_one_has_no_name(site: Site) -> None:
         Site("unknown", "demo", "web", ""),
         Site("", "demo", "<script>", ""),
         Site("", "demo", "web\n", ""),
-        Site("", "demo", LONGEST + "a", ""),
+        Site("", "demo", LONGEST_LABEL + "a", ""),
         Site("", "prod", "web", "http"),
     ],
     ids=str,
@@ -148,7 +151,9 @@ def test_a_flood_of_names_is_forgotten() -> None:
     hosts = Hosts(("localhost",))
     for i in range(KEPT * 2 + 1):
         hosts.find(b"a%d.demo.localhost" % i)
+    hosts.find(b"web.demo.localhost:" + b"0" * LONGEST)
     assert len(hosts._known) <= KEPT
+    assert max(map(len, hosts._known)) <= LONGEST
 
 
 def test_an_empty_base_is_no_base() -> None:

@@ -20,7 +20,7 @@ from portway.kube.errors import Forbidden
 KEPT: Final = 4096
 """Requests whose answer is remembered; then all are forgotten."""
 LONGEST: Final = 1024
-"""Bytes of the longest target that is remembered."""
+"""Bytes of the longest request (method, host and target) that is remembered."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ class Filter:
         why = self._known.get(key)
         if why is None:
             why = self._why(method.decode("latin-1"), host.decode("latin-1"), target.decode("latin-1"), own_host)
-            if len(self._known) >= KEPT:
-                self._known.clear()
-            if len(target) <= LONGEST:
+            if len(method) + len(host) + len(target) <= LONGEST:
+                if len(self._known) >= KEPT:
+                    self._known.clear()
                 self._known[key] = why
         if why:
             raise Forbidden(f"Forbidden: {why}")

@@ -15,6 +15,8 @@ from typing import Final, NamedTuple
 
 KEPT: Final = 4096
 """Host names remembered; then all are forgotten."""
+LONGEST: Final = 320
+"""Bytes of the longest Host field that is remembered: a DNS name (253), a port, and some air."""
 _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\Z")
 
 
@@ -40,10 +42,12 @@ class Hosts:
         try:
             return self._known[host]
         except KeyError:
+            found = self._find(host)
+        if len(host) <= LONGEST:
             if len(self._known) >= KEPT:
                 self._known.clear()
-            found = self._known[host] = self._find(host)
-            return found
+            self._known[host] = found
+        return found
 
     def _find(self, host: bytes) -> Site | None:
         name = without_port(host.decode("latin-1")).lower().rstrip(".")

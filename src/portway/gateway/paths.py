@@ -11,7 +11,7 @@ import itertools
 import logging
 import socket
 from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from portway.client.portforward.forwarder import PortForwarder
 from portway.client.protocol import ApiUnreachable
@@ -85,10 +85,6 @@ class Paths:
     def explain(self) -> str:
         """One line: the way that is used, and what was found of the others."""
         return f"{self._locations.reach.name} ({'; '.join(map(_said, self.found)) or 'not looked yet'})"
-
-    def as_json(self) -> dict[str, Any]:
-        """The same for programs."""
-        return {"via": self._locations.reach.name, "probes": [probe._asdict() for probe in self.found]}
 
     def _ready(self) -> list[tuple[Service, Endpoint]]:
         """Ready pods behind TCP ports, each once, spread over the services."""

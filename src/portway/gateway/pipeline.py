@@ -6,7 +6,6 @@ the walk begins again once the answer is there). `connect` hands over to relay, 
 """
 
 import asyncio
-import math
 import os
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -66,11 +65,8 @@ from portway.kube.rbac import Decision
 
 PROXIED: Final = frozenset((b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"HEAD", b"OPTIONS"))
 _METHODS: Final = {m: m.decode() for m in PROXIED}
-SAFE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 DECISIONS: Final = 1024
 """Decisions remembered for one identity."""
-FOREVER: Final = math.inf
-"""The end of a decision that holds until the authoriser's generation changes."""
 OVERDUE: Final = 30.0
 """Seconds that a tunnel goes on without a decision while too much else is being asked."""
 NOBODY: Final = Identity(User(""), "none")

@@ -23,8 +23,7 @@ from portway.kube.jwkeys import PrivateKey, PublicKey, load_private_key, load_pu
 _EXTRA: Final = "authentication.kubernetes.io/"
 # A JWT that we made is about a kilobyte; what is far beyond is not parsed at all.
 _MAX_LENGTH: Final = 64 * 1024
-# The claims are checked here, without leeway and with messages of our own; PyJWT does the cryptography.
-_ONLY_SIGNATURE: Final[Options] = {
+ONLY_SIGNATURE: Final[Options] = {
     "verify_signature": True,
     "verify_exp": False,
     "verify_nbf": False,
@@ -34,6 +33,7 @@ _ONLY_SIGNATURE: Final[Options] = {
     "verify_sub": False,
     "verify_jti": False,
 }
+"""PyJWT does the cryptography; claims are checked by us, without leeway and with messages of our own."""
 
 
 class TokenInvalid(Exception):  # noqa: N818 - it is what the token is
@@ -194,7 +194,7 @@ class Verifier:
 
 
 def _decoded(token: str, key: PublicKey) -> Mapping[str, Any]:
-    claims: Mapping[str, Any] = jwt.decode(token, key.key, algorithms=[key.algorithm], options=_ONLY_SIGNATURE)
+    claims: Mapping[str, Any] = jwt.decode(token, key.key, algorithms=[key.algorithm], options=ONLY_SIGNATURE)
     return claims
 
 

@@ -18,7 +18,6 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import jwt
-from jwt.types import Options
 
 from portway.gateway.authentication import oidcclaims as claims
 from portway.gateway.authentication.identity import Identity
@@ -31,21 +30,10 @@ from portway.gateway.authentication.oidcconfig import (
 )
 from portway.gateway.authentication.oidckeys import Key, KeySet
 from portway.kube.errors import ServiceUnavailable, TooManyRequests, Unauthorized
+from portway.kube.serviceaccount import ONLY_SIGNATURE
 
 WAITING: Final = 256
 """Tokens that may wait for an issuer's keys in one worker."""
-
-# The claims are checked in `oidcclaims`; PyJWT does the cryptography.
-_ONLY_SIGNATURE: Final[Options] = {
-    "verify_signature": True,
-    "verify_exp": False,
-    "verify_nbf": False,
-    "verify_iat": False,
-    "verify_aud": False,
-    "verify_iss": False,
-    "verify_sub": False,
-    "verify_jti": False,
-}
 
 
 class IssuerUnavailable(ServiceUnavailable):
@@ -101,7 +89,7 @@ class _Issuer:
     def _verified(self, token: str, said: Unverified) -> Identity:
         for key in self._candidates(said):
             try:
-                found: dict[str, Any] = jwt.decode(token, key.key, algorithms=[said.algorithm], options=_ONLY_SIGNATURE)
+                found: dict[str, Any] = jwt.decode(token, key.key, algorithms=[said.algorithm], options=ONLY_SIGNATURE)
             except jwt.InvalidSignatureError:
                 continue
             except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
