@@ -12,31 +12,17 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics import parser as openmetrics
 
 from portway.gateway.authentication import Identity
-from portway.gateway.record import Metrics, Record
+from portway.gateway.record import Metrics
 from portway.gateway.record.metrics import BUCKETS, FAMILIES, Histogram, render
 from portway.gateway.record.snapshots import FRESH, Snapshots, SnapshotSink
 from portway.kube.attributes import Attributes, parse
 from portway.kube.identity import User
+from portway.testing.records import record
 
 parser: Any = openmetrics  # which has no types
 READER = Identity(User("reader"), "token")
 PROXY = parse("GET", "/api/v1/namespaces/demo/services/web:http/proxy/a")
 Sample = tuple[str, tuple[tuple[str, str], ...]]
-
-
-def record(
-    *,
-    duration: float = 0.003,
-    stage: str = "ResponseComplete",
-    attributes: Attributes = PROXY,
-    method: str = "GET",
-    status: int = 200,
-    received: int = 0,
-    sent: int = 0,
-) -> Record:
-    times = (1767366245.25, duration, "id")
-    request = (READER, None, attributes, method, b"/a?token=secret", status, received, sent)
-    return (*times, stage, *request, "10.0.0.1", None, None, "allow", "", "", "1.1", None, "")
 
 
 def samples(text: bytes) -> dict[Sample, float]:

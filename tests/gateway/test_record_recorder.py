@@ -10,21 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from portway.gateway.authentication import ConfigurationError, Identity
-from portway.gateway.record import Record, Recorder
+from portway.gateway.authentication import ConfigurationError
+from portway.gateway.record import Recorder
 from portway.gateway.record.recorder import PENDING
 from portway.gateway.settings import Record as Settings
-from portway.kube.attributes import parse
-from portway.kube.identity import User
-
-READER = Identity(User("reader", "u2", ("system:authenticated",)), "token")
-PROXY = parse("GET", "/api/v1/namespaces/demo/services/web:http/proxy/a")
-
-
-def record(number: int = 0) -> Record:
-    times = (1767366245.25, 0.5, str(number))
-    request = ("ResponseComplete", READER, None, PROXY, "GET", b"/a?token=secret", 200, 0, 12)
-    return (*times, *request, "10.0.0.1", None, None, "allow", "", "", "1.1", None, "")
+from portway.testing.records import record
 
 
 class Clock:
@@ -53,9 +43,9 @@ def test_both_logs_and_the_metrics(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     recorder = Recorder(settings, 0)
     for number in range(3):
-        recorder.add(record(number))
+        recorder.add(record(audit_id=str(number)))
     recorder.flush()
-    recorder.add(record(3))
+    recorder.add(record(audit_id=str(3)))
     recorder.close()
     assert [json.loads(line)["auditID"] for line in audit.read_text().splitlines()] == ["0", "1", "2", "3"]
     assert [json.loads(line)["auditID"] for line in access.read_text().splitlines()] == ["0", "1", "2", "3"]
@@ -87,7 +77,7 @@ def test_lines_wait_a_tenth_of_a_second_unless_there_are_many(tmp_path: Path) ->
     recorder.flush()
     until(lambda: path.exists() and path.read_text().count("\n") == 1)
     for number in range(1000):
-        recorder.add(record(number))
+        recorder.add(record(audit_id=str(number)))
     clock.now += 0.01
     recorder.flush()
     until(lambda: path.read_text().count("\n") == 1001)
@@ -100,7 +90,7 @@ def test_a_full_disk_is_reported_once_a_second_and_counted(tmp_path: Path) -> No
     recorder = Recorder(Settings(audit_log_path="/dev/full"), 3, said.append, clock)
     for _ in range(40):
         for number in range(1000):
-            recorder.add(record(number))
+            recorder.add(record(audit_id=str(number)))
         begun = time.monotonic()
         clock.now += 0.11
         recorder.flush()
@@ -119,7 +109,7 @@ def test_too_many_records_between_two_flushes_lose_the_oldest(tmp_path: Path) ->
     said: list[str] = []
     recorder = Recorder(Settings(audit_log_path=str(path)), 0, said.append)
     for number in range(PENDING + 7):
-        recorder.add(record(number))
+        recorder.add(record(audit_id=str(number)))
     recorder.close()
     kept = [json.loads(line)["auditID"] for line in path.read_text().splitlines()]
     dropped = int(said[0].split(": ")[3].split()[0])
@@ -136,7 +126,7 @@ from test_record_recorder import record
 from portway.gateway.record import Recorder
 from portway.gateway.settings import Record
 recorder = Recorder(Record(audit_log_path="-", access_log="combined", access_log_path="/dev/full"), 1)
-recorder.add(record(5))
+recorder.add(record(audit_id=str(5)))
 recorder.flush()
 recorder.close()
 """
@@ -160,7 +150,7 @@ try:
 except BlockingIOError:
     os.set_blocking(2, True)
 recorder = Recorder(Record(audit_log_path="/dev/full"), 1)
-recorder.add(record(5))
+recorder.add(record(audit_id=str(5)))
 recorder.close()
 print("done")
 """

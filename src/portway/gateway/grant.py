@@ -1,7 +1,7 @@
 """A decision and where it leads: what the pipeline's steps hand on, and what an identity remembers of them."""
 
+import asyncio
 import math
-from collections.abc import Callable
 from typing import Final
 
 from portway.gateway.cluster import Cluster
@@ -23,6 +23,7 @@ class Grant:
     """
 
     __slots__ = (
+        "_authorizer",
         "attributes",
         "cluster",
         "endpoints",
@@ -46,6 +47,7 @@ class Grant:
         path: bytes,
     ) -> None:
         self.cluster = cluster
+        self._authorizer = cluster.authorizer
         self.attributes = attributes
         self.reason = decision.reason
         self.until = decision.until
@@ -65,6 +67,19 @@ class Grant:
             return MovedLinks(self.path.decode("ascii"), self.cluster.api.authority, prefix, named)
         return Links(prefix, endpoint.label if endpoint is not None else "", named)
 
-    def decided(self, clock: Callable[[], float]) -> bool:
+    def holds(self, now: float, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether the decision and its location are still true. `now` may be a second old, but not for a decision
+        whose time is over to the moment.
+        """
+        located = self.located
+        return (
+            located is not None
+            and not located.stale
+            and located.expires > now
+            and self.generation == self._authorizer.generation
+            and (self.until == FOREVER or self.until > loop.time())
+        )
+
+    def decided(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether the decision is still true."""
-        return self.generation == self.cluster.authorizer.generation and (self.until == FOREVER or self.until > clock())
+        return self.generation == self._authorizer.generation and (self.until == FOREVER or self.until > loop.time())

@@ -170,12 +170,13 @@ class Downstream(asyncio.Protocol):
         end = len(data) - len(fields)
         if end <= 0 or not last.done or not data.endswith(fields) or end > self.door.limits.url_bytes:
             return False
-        line = plain_request(data, end) if last.site is None else plain_request_at_host(data, end)
-        if line is None or not last.repeatable:
+        line = (plain_request if last.site is None else plain_request_at_host)(data, 0, end)
+        if line is None:
             return False
         self.active = last
         deadline, self.deadline = self.deadline, NEVER
-        if last.again(*line):
+        method, target, prefix, path, query = line.groups(b"")  # for CPython 3.11 a call with a star is a slow one
+        if last.again(method, target, prefix, path, query):
             return True
         self.active, self.deadline = None, deadline
         return False
@@ -304,20 +305,20 @@ class Downstream(asyncio.Protocol):
 
     def answered(self, exchange: Exchange) -> None:
         """The active exchange is done, its answer written."""
+        door, limits = self.door, self.door.limits
         self.active = None
         self.served += 1
-        limits = self.door.limits
-        if exchange.close or self.closed or self.door.draining:
+        if exchange.close or self.closed or door.draining:
             self._queue.clear()
             self._part(exchange)
             return
         if self.served + 1 >= limits.requests_per_connection:
             self._clean = False  # the last one is served by `advance`, which says so
-        self.deadline = self.door.now + limits.idle_timeout
+        self.deadline = door.now + limits.idle_timeout
         if self.blocked:
             self.pause()
-            return
-        self._proceed()
+        elif self._queue or self._stopped or self._paused:
+            self._proceed()
 
     def _proceed(self) -> None:
         if self._stopped and not self._queue:

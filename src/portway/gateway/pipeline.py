@@ -27,7 +27,7 @@ from portway.gateway.http1 import Downstream
 from portway.gateway.localanswers import LocalAnswers
 from portway.gateway.locations import Located, Unsure
 from portway.gateway.places import Places, at_site
-from portway.gateway.record import Recorder
+from portway.gateway.record import Circumstances, Recorder
 from portway.gateway.relay import SANDBOX, Exchange
 from portway.gateway.requesthead import (
     attributes_if_any,
@@ -242,7 +242,7 @@ class Door:
         if end or (exchange.site is not None and target.startswith(b"/")):
             key = exchange.below + target[:end] if end else exchange.site
             known: Grant | None = identity.decisions.get((exchange.method, key))
-            if known is not None and self.holds(known):
+            if known is not None and known.holds(self.now, self.loop):
                 exchange.grant = known
                 exchange.attributes = known.attributes
                 exchange.path, mark, query = target[end:].partition(b"?")
@@ -251,17 +251,6 @@ class Door:
                     guard(exchange, proxied=True)
                 return
         self._decide(exchange, identity)
-
-    def holds(self, grant: Grant) -> bool:
-        """Whether a decision and its location are still true."""
-        located = grant.located
-        return (
-            located is not None
-            and not located.stale
-            and located.expires > self.now
-            # `self.now` is up to a second old: too old for a decision whose time is over to the moment.
-            and grant.decided(self.loop.time)
-        )
 
     def _decide(self, exchange: Exchange, identity: Identity) -> None:
         exchange.target = origin_form(exchange)
@@ -359,7 +348,8 @@ class Door:
             uri = b"" if exchange.upgrade else b"X-Forwarded-Uri: %b\r\n" % forwarded_uri(grant.prefix, raw, path)
             exchange.rest = rest_of_head(exchange, exchange.down.forwarded_for(special.get(h.FORWARDED_FOR)))
             exchange.head = b"%b %b%b HTTP/1.1\r\n%b%b" % (method, path, query, uri, exchange.rest)
-        if not self.places.repeats(exchange):
+        single = exchange.upgrade or exchange.chunked or exchange.acting is not None
+        if single or not self.places.repeats(exchange):
             exchange.rest = b""
 
     def _route_api(self, exchange: Exchange, grant: Grant) -> None:
@@ -437,31 +427,22 @@ class Door:
 
     def record(self, exchange: Exchange, stage: str) -> None:
         """What happened, as one tuple."""
-        special = exchange.special
-        grant = exchange.grant
-        endpoint = exchange.endpoint
+        who = exchange.who
+        if who is None:
+            who = exchange.who = _circumstances(exchange)
+        endpoint, started = exchange.endpoint, exchange.started
         self.recorder.add(
             (
-                exchange.started,
-                time() - exchange.started,
+                who,
+                started,
+                time() - started,
                 exchange.audit_id,
                 stage,
-                exchange.identity or NOBODY,
-                exchange.impersonated,
-                exchange.attributes or NOTHING,
-                _METHODS.get(exchange.method) or exchange.method.decode("latin-1"),
                 exchange.target,
                 exchange.status,
                 exchange.received,
                 exchange.sent,
-                exchange.down.peer,
-                special.get(h.FORWARDED_FOR),
-                special.get(h.USER_AGENT),
-                "allow" if grant is not None else "forbid" if exchange.status == 403 else "",
-                grant.reason if grant is not None else "",
                 endpoint.label if endpoint is not None else exchange.served_by,
-                "1.0" if exchange.old else "1.1",
-                special.get(h.REFERER),
                 exchange.message,
             )
         )
@@ -492,6 +473,23 @@ class Door:
         active = down.active
         if active is not None and (0.0 < active.deadline <= now or (active.tunnel and self._tunnels.over(active))):
             active.expire("the service did not answer in time")
+
+
+def _circumstances(exchange: Exchange) -> Circumstances:
+    special, grant = exchange.special, exchange.grant
+    return Circumstances(
+        exchange.identity or NOBODY,
+        exchange.impersonated,
+        exchange.attributes or NOTHING,
+        _METHODS.get(exchange.method) or exchange.method.decode("latin-1"),
+        exchange.down.peer,
+        special.get(h.FORWARDED_FOR),
+        special.get(h.USER_AGENT),
+        "allow" if grant is not None else "forbid" if exchange.status == 403 else "",
+        grant.reason if grant is not None else "",
+        "1.0" if exchange.old else "1.1",
+        special.get(h.REFERER),
+    )
 
 
 def _allowed(cluster: Cluster, user: User, attributes: Attributes, names: Sequence[str] = ()) -> Decision:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from portway.gateway.hosts import Site
     from portway.gateway.http1 import Downstream
     from portway.gateway.pipeline import Door
+    from portway.gateway.record import Circumstances
     from portway.kube.attributes import Attributes
     from portway.kube.identity import User
 
@@ -92,6 +93,7 @@ class Exchange:
         "tunnel",
         "upgrade",
         "upstream",
+        "who",
     )  # fmt: skip
 
     def __init__(self, down: "Downstream", method: bytes, target: bytes, fields: h.Fields, old: bool) -> None:
@@ -128,10 +130,14 @@ class Exchange:
         self.query = b""
         self.head = b""
         self.rest = b""
-        """The forwarded head after its first lines: what does not depend on the target. Empty unless proxied."""
+        """The forwarded head after its first lines: what does not depend on the target. Empty where that can't serve
+        another request.
+        """
         self.stamp: object = None
         """What `rest` shows to the API server, where that is who it is for; None where it is for a backend."""
         self.confirmed = False
+        self.who: Circumstances | None = None
+        """What the records of these requests have in common, once there was one."""
         self._begin(time())
 
     def _begin(self, now: float) -> None:
@@ -165,42 +171,40 @@ class Exchange:
         not count any more: then the request must walk through the steps.
         """
         identity, door = self.identity, self.door
-        if identity is None or (identity.ambient and method != self.method):
+        if not self.rest or self.dialling or identity is None or (identity.ambient and method != self.method):
             return False
         grant: Grant | None = identity.decisions.get((method, prefix if self.site is None else self.site))
         if grant is None or (grant.cluster.api.stamp if grant.through else None) is not self.stamp:
             return False
-        if not door.holds(grant) or not door.places.lets_through(method, target, self):
+        if not grant.holds(door.now, door.loop) or not door.places.lets_through(method, target, self):
             return False
         now = time()
         if not identity.valid or identity.expires <= now:
             return False
         self._begin(now)
-        self.method, self.target, self.path, self.query = method, target, path, query
-        self.grant = grant
-        self.attributes = grant.attributes
+        if grant is not self.grant or method != self.method:
+            self.who = None
+            self.grant = grant
+            self.attributes = grant.attributes
+            self.method = method
+        self.target, self.path, self.query = target, path, query
         self.body_done = True
         self.audit_id = door.next_audit_id()
         if self.stamp is not None:
             place = grant.cluster.api.prefix + grant.path
-            self.head = b"%b %b%b%b HTTP/1.1\r\n%b" % (method, place, path, query, self.rest)
+            self.head = b"".join((method, b" ", place, path, query, b" HTTP/1.1\r\n", self.rest))
         elif self.site is not None:
-            self.head = b"%b %b%b HTTP/1.1\r\n%b" % (method, path, query, self.rest)
+            self.head = b"".join((method, b" ", path, query, b" HTTP/1.1\r\n", self.rest))
         else:
-            said = method, path, query, prefix, path, self.rest
-            self.head = b"%b %b%b HTTP/1.1\r\nX-Forwarded-Uri: %b%b\r\n%b" % said
-        self.connect()
+            uri = b" HTTP/1.1\r\nX-Forwarded-Uri: "
+            self.head = b"".join((method, b" ", path, query, uri, prefix, path, b"\r\n", self.rest))
+        self._attempt("")
         return True
 
     @property
     def plain(self) -> bool:
         """A whole request without a body, on a connection that stays: nothing of it is left to be read."""
         return self.body_done and not (self.close or self.old or self.received or self.problem)
-
-    @property
-    def repeatable(self) -> bool:
-        """Whether `again` may serve another request with these header fields."""
-        return bool(self.rest) and self.acting is None and not (self.upgrade or self.dialling or self.chunked)
 
     # request body: called by the downstream connection once the exchange is under way
 
@@ -278,17 +282,21 @@ class Exchange:
 
     def _send(self, upstream: Upstream) -> None:
         self.upstream = upstream
-        parts = [self.head]
-        if self.body:
-            parts += [b"%x\r\n%b\r\n" % (len(b), b) for b in self.body] if self.chunked else self.body
-            self.body = []
-        if self.body_done and self.chunked:
-            parts.append(self._last_chunk())
         self.deadline = self.door.response_due
-        head = parts[0] if len(parts) == 1 else b"".join(parts)
+        head = self.head
+        if self.body or self.chunked:
+            head += self._body_so_far()
         upstream.begin(self, head, self.method == b"HEAD", not self.upgrade)
         if not self.body_done:
             self.down.resume()
+
+    def _body_so_far(self) -> bytes:
+        body, self.body = self.body, []
+        if self.chunked:
+            body = [b"%x\r\n%b\r\n" % (len(b), b) for b in body]
+            if self.body_done:
+                body.append(self._last_chunk())
+        return b"".join(body)
 
     def pause_upload(self) -> None:
         """The backend reads slower than the client sends."""
@@ -371,7 +379,7 @@ class Exchange:
         if not self.body_done or self.door.draining:
             self.close = True
         self.head_sent = True
-        self.down.transport.write(b"%b%b%b" % (memo.head, self._tail(), data[memo.skip :]))
+        self.down.transport.write(b"".join((memo.head, self._tail(), data[memo.skip :])))
         self.upstream = None
         endpoint = self.endpoint
         if endpoint is not None:

@@ -7,6 +7,7 @@ import asyncio
 import os
 import socket
 import ssl
+from operator import attrgetter
 from pathlib import Path
 
 from portway.gateway.http1 import Downstream
@@ -88,6 +89,16 @@ def read_bundle(path: str) -> str:
     return text
 
 
+class Session(ssl.SSLObject):
+    """A TLS session that uvloop reads and writes without a call of Python's in between: ssl's own methods only pass on
+    to the object behind them.
+    """
+
+    read = property(attrgetter("_sslobj.read"))
+    write = property(attrgetter("_sslobj.write"))
+    pending = property(attrgetter("_sslobj.pending"))
+
+
 class Certificates:
     """The server's TLS context, whose handshakes use what the files hold now.
 
@@ -109,6 +120,7 @@ class Certificates:
 
     def _new(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.sslobject_class = Session
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         # No tickets: a resumed session brings its client certificate along, whoever is trusted by now.
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_NO_TICKET

@@ -46,7 +46,7 @@ class Tunnels:
         if identity is None or grant is None or not identity.alive():
             return True
         if (
-            not grant.decided(self._loop.time)
+            not grant.decided(self._loop)
             and exchange not in self._asking
             and self._undecided(exchange, identity, grant)
         ):

@@ -10,7 +10,7 @@ still encoded.
 """
 
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
 
 from portway.kube.errors import BadRequest
@@ -20,20 +20,21 @@ _PLAIN_TARGET = re.compile(
     rb"(/api/v1/(?:namespaces/([^/%?#\\]+)/(services|pods)|(nodes))/([^/%?#\\]+)/proxy)(?=[/?]|\Z)",
 )
 # A backend path that is forwarded as it stands: legal characters only, no escapes, no segment that starts with a dot.
-_PLAIN_PATH = re.compile(rb"(?:/(?:[A-Za-z0-9_~!$&'()*+,;=:@-][A-Za-z0-9._~!$&'()*+,;=:@-]*)?)+\Z")
-# A whole request line of that sort, and nothing that a stricter parser could read otherwise.
-_PLAIN_REQUEST = re.compile(
+_SEGMENTS = rb"((?:/(?:[A-Za-z0-9_~!$&'()*+,;=:@-][A-Za-z0-9._~!$&'()*+,;=:@-]*)?)+)"
+_PLAIN_PATH = re.compile(_SEGMENTS + rb"\Z")
+_QUERY = rb"(\?[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*)?"
+plain_request: Final = re.compile(
     rb"(GET|HEAD|OPTIONS|DELETE) "
     rb"((/api/v1/(?:namespaces/[A-Za-z0-9.-]+/(?:services|pods)|nodes)/[A-Za-z0-9.:-]+/proxy)"
-    rb"((?:/(?:[A-Za-z0-9_~!$&'()*+,;=:@-][A-Za-z0-9._~!$&'()*+,;=:@-]*)?)+)"
-    rb"(\?[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*)?) HTTP/1\.1",
-)
-# The same where the host name says which service is meant, and the target is the backend's own.
-_PLAIN_AT_HOST = re.compile(
-    rb"(GET|HEAD|OPTIONS|DELETE) "
-    rb"(((?:/(?:[A-Za-z0-9_~!$&'()*+,;=:@-][A-Za-z0-9._~!$&'()*+,;=:@-]*)?)+)"
-    rb"(\?[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*)?) HTTP/1\.1",
-)
+    rb"%b%b) HTTP/1\.1" % (_SEGMENTS, _QUERY)
+).fullmatch
+"""Matches a request line that needs no parser, for no other could read it otherwise: its groups are the method, the
+target, the API's part of it, the path and the query. The path is one that backend_path leaves as it is.
+"""
+plain_request_at_host: Final = re.compile(
+    rb"(GET|HEAD|OPTIONS|DELETE) (()%b%b) HTTP/1\.1" % (_SEGMENTS, _QUERY)
+).fullmatch
+"""The same for a request to a service's own host name: nothing of the target is the API's."""
 _LEGAL = b"!$&'()*+,;=:@/%"
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _DOT = re.compile(rb"(?:\.|%2[eE]){1,2}\Z")
@@ -108,24 +109,6 @@ def plain_prefix(target: bytes) -> int:
     """Length of the API part of a plain proxy URL, or 0. The caller's cache is keyed by those bytes."""
     found = _PLAIN_TARGET.match(target)
     return found.end() if found else 0
-
-
-def plain_request(data: bytes, end: int) -> tuple[bytes, bytes, bytes, bytes, bytes] | None:
-    """(method, target, prefix, path, query) of a request line that needs no parser, in data[:end]; None for any other.
-
-    The path is one that backend_path leaves as it is.
-    """
-    found = _PLAIN_REQUEST.fullmatch(data, 0, end)
-    return found.groups(b"") if found else None  # type: ignore[return-value]
-
-
-def plain_request_at_host(data: bytes, end: int) -> tuple[bytes, bytes, bytes, bytes, bytes] | None:
-    """The same for a request to a service's own host name: there is no prefix."""
-    found = _PLAIN_AT_HOST.fullmatch(data, 0, end)
-    if found is None:
-        return None
-    method, target, path, query = found.groups(b"")
-    return method, target, b"", path, query
 
 
 def match(target: bytes) -> ProxyURL | None:

@@ -4,8 +4,8 @@ A finished request is one tuple appended to a list (`Recorder.add`); everything 
 every file in a thread of its own.
 """
 
-from portway.gateway.record.fields import Record
+from portway.gateway.record.fields import Circumstances, Record
 from portway.gateway.record.metrics import CONTENT_TYPE, Metrics
 from portway.gateway.record.recorder import Recorder
 
-__all__ = ["CONTENT_TYPE", "Metrics", "Record", "Recorder"]
+__all__ = ["CONTENT_TYPE", "Circumstances", "Metrics", "Record", "Recorder"]

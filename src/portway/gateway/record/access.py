@@ -21,25 +21,23 @@ def formatter(kind: str) -> Formatter | None:
         return None
     if kind == "json":
         seconds = Seconds()
-        return lambda batch: [_json(record, seconds) for record in batch if record[3] != "ResponseStarted"]
+        return lambda batch: [_json(record, seconds) for record in batch if record[4] != "ResponseStarted"]
     if kind == "combined":
-        return lambda batch: [_combined(record) for record in batch if record[3] != "ResponseStarted"]
+        return lambda batch: [_combined(record) for record in batch if record[4] != "ResponseStarted"]
     raise ConfigurationError(f"access log format {kind!r}: must be off, json or combined")
 
 
 def _json(record: Record, seconds: Seconds) -> str:
-    (
-        started, duration, audit_id, _stage, identity, impersonated, attributes, method, uri, status, received, sent,
-        peer, _forwarded_for, agent, _decision, _reason, upstream, version, referer, message,
-    ) = record  # fmt: skip
+    who, started, duration, audit_id, _stage, uri, status, received, sent, upstream, message = record
+    agent, referer, attributes = who.agent, who.referer, who.attributes
     line = (
-        f'{{"time":"{timestamp(seconds, started)}","client":{quoted(peer)},"user":{quoted(identity.user.name)}'
-        f',"method":{quoted(method)},"uri":{quoted(redacted(uri))},"protocol":{quoted("HTTP/" + version)}'
+        f'{{"time":"{timestamp(seconds, started)}","client":{quoted(who.peer)},"user":{quoted(who.identity.user.name)}'
+        f',"method":{quoted(who.method)},"uri":{quoted(redacted(uri))},"protocol":{quoted("HTTP/" + who.version)}'
         f',"status":{status},"requestBytes":{received},"responseBytes":{sent},"duration":{duration:.6f}'
         f',"auditID":{quoted(audit_id)}'
     )
     optional = (
-        ("impersonated", impersonated.name if impersonated else ""),
+        ("impersonated", who.impersonated.name if who.impersonated else ""),
         ("namespace", attributes.namespace),
         ("resource", attributes.resource),
         ("name", attributes.name),
@@ -52,15 +50,14 @@ def _json(record: Record, seconds: Seconds) -> str:
 
 
 def _combined(record: Record) -> str:
-    (
-        started, duration, _audit_id, _stage, identity, _impersonated, _attributes, method, uri, status, _received,
-        sent, peer, _forwarded_for, agent, _decision, _reason, _upstream, version, referer, _message,
-    ) = record  # fmt: skip
+    who, started, duration, _audit_id, _stage, uri, status, _received, sent, _upstream, _message = record
+    agent, referer = who.agent, who.referer
     moment = strftime("%d/%b/%Y:%H:%M:%S +0000", gmtime(started))
-    name = "" if identity.method == "anonymous" else identity.user.name
+    name = "" if who.identity.method == "anonymous" else who.identity.user.name
     user = _plain(name).replace(" ", "\\x20") or "-"
+    request = f"{_plain(who.method)} {_plain(redacted(uri))} HTTP/{who.version}"
     return (
-        f'{peer or "-"} - {user} [{moment}] "{_plain(method)} {_plain(redacted(uri))} HTTP/{version}" {status} {sent}'
+        f'{who.peer or "-"} - {user} [{moment}] "{request}" {status} {sent}'
         f' "{_plain(redacted(referer)) if referer else "-"}"'
         f' "{_plain(agent.decode("utf-8", "backslashreplace")) if agent else "-"}" {duration:.6f}\n'
     )

@@ -5,8 +5,8 @@ from small fixed sets, never from what a client may choose. How workers share fi
 """
 
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from portway.gateway.record.fields import Record
@@ -17,7 +17,6 @@ BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 """Upper bounds of the duration histogram in seconds; one more bucket is without bound."""
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
-PROXIED = frozenset(("services", "pods", "nodes"))
 
 
 class Family(NamedTuple):
@@ -56,9 +55,11 @@ class Histogram:
         self.counts = list(counts)
         self.sum = total
 
-    def observe(self, value: float) -> None:
-        self.counts[bisect_left(BUCKETS, value)] += 1
-        self.sum += value
+    def observe(self, values: Sequence[float]) -> None:
+        counts = self.counts
+        for value in values:
+            counts[bisect_left(BUCKETS, value)] += 1
+        self.sum += sum(values)
 
     def add(self, other: "Histogram") -> None:
         self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
@@ -104,22 +105,24 @@ class Metrics:
     def observe(self, batch: Iterable[Record]) -> None:
         """Count finished requests."""
         seen: Counter[tuple[int, str, str]] = Counter()
-        for (
-            _started, duration, _audit_id, stage, _identity, _impersonated, attributes, method, _uri, status, received,
-            sent, _peer, _forwarded_for, _agent, _decision, _reason, _upstream, _version, _referer, _message,
-        ) in batch:  # fmt: skip
+        totals: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+        durations: defaultdict[str, list[float]] = defaultdict(list)
+        for who, _started, duration, _audit_id, stage, _uri, status, received, sent, _upstream, _message in batch:
             if stage == "ResponseStarted":
                 continue
-            resource = attributes.resource
-            if attributes.subresource != "proxy" or resource not in PROXIED:
-                resource = "api" if attributes.resource_request else "other"
-            seen[status, method, resource] += 1
-            if received:
-                self.counters["portway_request_body_bytes", resource] += received
-            if sent:
-                self.counters["portway_response_body_bytes", resource] += sent
+            label = who.label
+            seen[status, who.method, label] += 1
+            total = totals[label]
+            total[0] += received
+            total[1] += sent
             if status != 101:
-                self._histogram(resource).observe(duration)
+                durations[label].append(duration)
+        for label, (received, sent) in totals.items():
+            for name, amount in (("portway_request_body_bytes", received), ("portway_response_body_bytes", sent)):
+                if amount:
+                    self.counters[name, label] += amount
+        for label, values in durations.items():
+            self._histogram(label).observe(values)
         for (status, method, resource), count in seen.items():
             series = ("portway_requests", str(status), method if method in METHODS else "other", resource)
             self.counters[series] += count

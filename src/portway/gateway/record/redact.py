@@ -28,7 +28,7 @@ _NESTED_USERINFO = re.compile(r"//[^/?#]*@")
 def redacted(uri: bytes) -> str:
     """The request target or Referer as text, secrets replaced. Bytes that are no UTF-8 come out as `\\xNN`."""
     text = uri.decode("utf-8", "backslashreplace")
-    if b"?" not in uri and b";" not in uri and b"#" not in uri and b"@" not in uri:
+    if "?" not in text and ";" not in text and "#" not in text and "@" not in text:
         return text
     if not text.startswith("/") or text.startswith("//"):
         text = _USERINFO.sub(lambda match: f"{match[1] or ''}//{MARK}@", text)

@@ -169,12 +169,6 @@ class Upstream(asyncio.Protocol):
         if exchange is None:
             self.close()
             return
-        if self.tunnel:
-            exchange.tunnel_received(data)
-            return
-        if self._raw:
-            self._receive_raw(exchange, data)
-            return
         fresh = self._fresh
         if fresh:
             memo = self.endpoint.memo
@@ -183,6 +177,12 @@ class Upstream(asyncio.Protocol):
                 exchange.response_whole(self, memo, data)
                 return
             self._fresh = False
+        elif self.tunnel:
+            exchange.tunnel_received(data)
+            return
+        elif self._raw:
+            self._receive_raw(exchange, data)
+            return
         self._quiet += len(data)
         try:
             self._parser.feed_data(data)
