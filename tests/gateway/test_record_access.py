@@ -113,5 +113,5 @@ def test_whatever_a_client_sends_it_stays_one_line(
     assert json.loads(line("json", item))["method"] == method
     quotation = r'"(?:[^"\\]|\\.)*"'
     assert re.fullmatch(
-        rf"10\.0\.0\.1 - \S+ \[[^]]+] {quotation} 200 12 {quotation} {quotation} 0\.250000\n", line("combined", item)
+        rf"10\.0\.0\.1 - \S+ \[[^]]+] {quotation} 200 0 {quotation} {quotation} 0\.250000\n", line("combined", item)
     )
