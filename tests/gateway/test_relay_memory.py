@@ -10,6 +10,7 @@ import pytest
 from portway.gateway.rewrite import Links, body_rewriter
 from portway.gateway.rewrite.encoding import OVERHEAD, STEP
 from portway.gateway.rewritten import TURN, RewrittenBody
+from portway.gateway.upstream.connection import Memo
 from portway.testing.conversation import OK, Backend, RunningDoor, Wire, get
 
 VICTIM = "/api/v1/namespaces/demo/services/victim/proxy/secret"
@@ -45,6 +46,43 @@ def test_what_comes_before_a_head_is_not_remembered_as_one(door: RunningDoor, we
     serving.send(OK)
     status, fields, body = client.response()
     assert (status, body, "set-cookie" in fields) == (200, b"ok", False)
+
+
+AUDITED = b"HTTP/1.1 200 OK\r\nAudit-Id: %b\r\nX-Other: 1\r\nContent-Length: 2\r\n\r\nok"
+AUDIT_IDS = b"4f0a2b1c-0000-4000-8000-000000000001", b"4f0a2b1c-0000-4000-8000-0000000000ff"
+
+
+@pytest.mark.parametrize(
+    ("data", "fits"),
+    [
+        (AUDITED % AUDIT_IDS[0], True),
+        (AUDITED % AUDIT_IDS[1], True),
+        (AUDITED % b"4f0a2b1c\r\nSet-Cookie: a=b; path=/; a=b", False),
+        (AUDITED % AUDIT_IDS[1][:-1], False),
+        (AUDITED % AUDIT_IDS[1] + b"x", False),
+        ((AUDITED % AUDIT_IDS[1]).replace(b"X-Other: 1", b"X-Other: 2"), False),
+        ((AUDITED % AUDIT_IDS[1]).replace(b"Audit-Id: ", b"Audit-If: "), False),
+    ],
+)
+def test_only_the_audit_id_of_a_remembered_head_may_differ(data: bytes, fits: bool) -> None:
+    head = (AUDITED % AUDIT_IDS[0])[:-2]
+    assert Memo(head, 2, 200, b"").fits(data) is fits
+
+
+def test_answers_that_differ_in_their_audit_id_go_out_with_our_own(door: RunningDoor, web: Backend) -> None:
+    client = door.client()
+    seen = set()
+    backend = None
+    for their in (*AUDIT_IDS, AUDIT_IDS[0]):
+        client.send(get("/a"))
+        backend = backend or web.accept()
+        backend.head()
+        backend.send(AUDITED % their)
+        status, fields, body = client.response()
+        assert (status, body, fields["x-other"]) == (200, b"ok", "1")
+        assert fields["audit-id"].encode() not in AUDIT_IDS
+        seen.add(fields["audit-id"])
+    assert len(seen) == 3
 
 
 def narrow_client(door: RunningDoor) -> Wire:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 LOOK_SECONDS = 10.0
 """How often files are looked at. client-go looks every 5 minutes; a look costs a few microseconds."""
@@ -20,6 +21,16 @@ logger = logging.getLogger(__name__)
 
 class TlsError(Exception):
     """A certificate or key that can't be read or used, in one line."""
+
+
+class Session(ssl.SSLObject):
+    """A TLS session that uvloop reads and writes without a call of Python's in between: ssl's own methods only pass on
+    to the object behind them.
+    """
+
+    read = property(attrgetter("_sslobj.read"))
+    write = property(attrgetter("_sslobj.write"))
+    pending = property(attrgetter("_sslobj.pending"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +133,7 @@ def _trusting(file: str, data: bytes) -> ssl.SSLContext:
         context = ssl.create_default_context(cadata=data.decode("utf-8", "replace"))
     else:
         context = ssl.create_default_context(cafile=file or None)
+    context.sslobject_class = Session
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     # Go trusts whatever certificate it is given as an authority, also one that is not self-signed, and does not insist

@@ -7,9 +7,9 @@ import asyncio
 import os
 import socket
 import ssl
-from operator import attrgetter
 from pathlib import Path
 
+from portway.client.tls import Session
 from portway.gateway.http1 import Downstream
 from portway.gateway.pipeline import Door
 from portway.gateway.settings import GatewaySettings
@@ -87,16 +87,6 @@ def read_bundle(path: str) -> str:
     except (OSError, UnicodeDecodeError, ssl.SSLError) as error:
         raise ListenError(f"the kubelets' authority cannot be used ({path}): {error}") from error
     return text
-
-
-class Session(ssl.SSLObject):
-    """A TLS session that uvloop reads and writes without a call of Python's in between: ssl's own methods only pass on
-    to the object behind them.
-    """
-
-    read = property(attrgetter("_sslobj.read"))
-    write = property(attrgetter("_sslobj.write"))
-    pending = property(attrgetter("_sslobj.pending"))
 
 
 class Certificates:

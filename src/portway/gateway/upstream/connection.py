@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MEMO_LIMIT = 8192
 """Longest head that is remembered."""
+_AUDIT_ID = re.compile(rb"\r\nAudit-Id: ([0-9a-f-]{36})(?=\r\n)")
+_ID = re.compile(rb"[0-9a-f-]{36}").fullmatch
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 QUIET_LIMIT = 1 << 20
 """Bytes without a byte of body that a backend may send: heads, interim answers, trailers (Go's transport: 10 MiB)."""
@@ -76,19 +78,31 @@ class ImpossibleStatus(ValueError):  # noqa: N818 - what it is, to llhttp's call
 class Memo:
     """A response head that was read before: the same bytes again mean the same, and need no parser.
 
-    `raw` is the head as received, `head` what it was turned into, `skip` the length of `raw`, `total` that of the
-    message.
+    `head` is what it was turned into, `skip` its length as received, `total` that of the message. An API server gives
+    each answer an Audit-Id of its own, which nobody is sent: whichever it is, the rest means the same.
     """
 
-    __slots__ = ("head", "length", "raw", "skip", "status", "total")
+    __slots__ = ("_audit", "_end", "_raw", "_rest", "head", "length", "skip", "status", "total")
 
     def __init__(self, raw: bytes, length: int, status: int, head: bytes) -> None:
-        self.raw = raw
+        audit = _AUDIT_ID.search(raw)
+        self._audit = audit is not None
+        self._raw, self._rest, self._end = raw, b"", 0
+        if audit is not None:
+            self._raw, self._rest, self._end = raw[: audit.start(1)], raw[audit.end() :], audit.end()
         self.skip = len(raw)
         self.length = length
         self.total = self.skip + length
         self.status = status
         self.head = head
+
+    def fits(self, data: bytes) -> bool:
+        """Whether it is the head of a message that is all of `data`."""
+        if len(data) != self.total or not data.startswith(self._raw):
+            return False
+        return not self._audit or (
+            data.startswith(self._rest, self._end) and _ID(data, len(self._raw), self._end) is not None
+        )
 
 
 class Upstream(asyncio.Protocol):
@@ -172,7 +186,7 @@ class Upstream(asyncio.Protocol):
         fresh = self._fresh
         if fresh:
             memo = self.endpoint.memo
-            if memo is not None and len(data) == memo.total and data.startswith(memo.raw):
+            if memo is not None and memo.fits(data):
                 self.exchange = None
                 exchange.response_whole(self, memo, data)
                 return

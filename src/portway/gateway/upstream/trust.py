@@ -15,6 +15,7 @@ import ssl
 from dataclasses import dataclass
 
 from portway.client.records import Service
+from portway.client.tls import Session
 from portway.kube.errors import ServiceUnavailable, StatusError
 from portway.kube.names import is_dns1123_subdomain
 
@@ -52,6 +53,7 @@ def verified(bundle: str, server_name: str) -> Trust:
 
 def _client_context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.sslobject_class = Session
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     return context
