@@ -127,6 +127,8 @@ class Session:
         self._accept = accept
         self._when_over: list[Callable[[], None]] = []
         self._used = self._loop.time()
+        self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
         self._encoder, self._decoder = spdy.Encoder(), spdy.Decoder()
         self._carrier: Carrier | None = None
         self._streams: dict[int, Stream] = {}
@@ -198,6 +200,7 @@ class Session:
         """Say goodbye and end the session after what was written."""
         if not self.over and self._carrier is not None:
             self._write(self._encoder.encode(GoAway(self._last_seen)))
+            self._flush()
             self._carrier.close()
 
     def abort(self, error: Exception | None = None) -> None:
@@ -230,16 +233,13 @@ class Session:
 
     def send(self, stream: Stream, data: bytes) -> None:
         """Send data of a stream, in frames of CHUNK."""
-        carrier = self._carrier
-        if carrier is None:
-            return
         if len(data) <= CHUNK:
             if data:
-                carrier.write(spdy.data_head(stream.stream_id, len(data)), data)
+                self._write(spdy.data_head(stream.stream_id, len(data)), data)
             return
         for at in range(0, len(data), CHUNK):
             part = data[at : at + CHUNK]
-            carrier.write(spdy.data_head(stream.stream_id, len(part)), part)
+            self._write(spdy.data_head(stream.stream_id, len(part)), part)
 
     def send_fin(self, stream: Stream) -> None:
         """Half-close a stream."""
@@ -285,9 +285,19 @@ class Session:
             self._loop.call_soon(self.close)
         return known
 
-    def _write(self, data: bytes) -> None:
-        if self._carrier is not None:
-            self._carrier.write(data)
+    def _write(self, *parts: bytes) -> None:
+        """Sends them, together with what else is written in this turn of the loop."""
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent += parts
+        self._unsent_bytes += sum(map(len, parts))
+        if self._unsent_bytes >= CHUNK:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._unsent and self._carrier is not None:
+            parts, self._unsent, self._unsent_bytes = self._unsent, [], 0
+            self._carrier.write(*parts)
 
     # For its carrier
 
@@ -300,6 +310,7 @@ class Session:
                 self._handle(frame)
         except spdy.SpdyError as error:
             self._write(self._encoder.encode(GoAway(self._last_seen, 1)))
+            self._flush()
             self.abort(error)
             return
         if self._held or self._stopped:
