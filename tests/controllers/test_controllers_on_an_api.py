@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from portway.apiserver import ApiServerConfig, create_app
 from portway.client.api import ApiClient, ClusterConfig
+from portway.client.credentials import Headers
 from portway.client.protocol import ApiUnreachable
 from portway.client.view import ClusterView
 from portway.controllers.manager import ControllerManager
@@ -92,12 +93,12 @@ class Flaky(ApiClient):
         ]
         self.writes = 0
 
-    async def create(self, path: str, obj: Object) -> Object:
+    async def create(self, path: str, obj: Object, headers: Headers = ()) -> Object:
         if path == SLICES:
             self.writes += 1
             if self.failures:
                 raise self.failures.pop(0)
-        return await super().create(path, obj)
+        return await super().create(path, obj, headers)
 
     async def update(self, path: str, obj: Object) -> Object:
         self.writes += path.startswith(SLICES)

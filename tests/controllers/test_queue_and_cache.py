@@ -166,7 +166,7 @@ class Echo(ApiClient):
             raise NotFound("gone")
         return obj | {"metadata": obj["metadata"] | {"resourceVersion": str(len(self.paths)), "uid": "u"}}
 
-    async def create(self, path: str, obj: dict[str, Any]) -> dict[str, Any]:
+    async def create(self, path: str, obj: dict[str, Any], headers: Any = ()) -> dict[str, Any]:
         return self._stored(path, obj)
 
     async def update(self, path: str, obj: dict[str, Any]) -> dict[str, Any]:

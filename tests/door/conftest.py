@@ -13,6 +13,7 @@ from portway.gateway.filter import FilterRules
 from portway.gateway.hosts import Hosts
 from portway.testing.cluster import self_signed
 from portway.testing.conversation import Backend, RunningDoor, running
+from portway.testing.rights import KnownRights
 
 Proxy = tuple[RunningDoor, Backend]
 MakeProxy = Callable[..., Proxy]
@@ -46,7 +47,7 @@ def make_proxy(tmp_path: Path) -> Iterator[MakeProxy]:
                 "local": "portway:local",
                 "host_bases": ("localhost",),
                 "filter": FilterRules(),
-                "answers": lambda view: Catalogue(view, Hosts(("localhost",)), "there", "http"),
+                "answers": lambda view: Catalogue(view, KnownRights(), Hosts(("localhost",)), "there", "http"),
             }
             return stack.enter_context(running(tmp_path, **(settings | changes))), api
 

@@ -8,11 +8,16 @@ from typing import Any
 
 import pytest
 
+from portway.client.permissions import VERBS, Permissions
 from portway.client.view import ClusterView
 from portway.door.answers import CATALOGUE, Catalogue, FirstOf
 from portway.gateway.hosts import Hosts
+from portway.kube.identity import User
+from portway.kube.rules import Rule
 from portway.portal import catalogue
+from portway.testing.rights import KnownRights
 
+ANN = User("ann")
 EVIL = "\"><script>alert(1)</script><i '"
 
 
@@ -46,8 +51,12 @@ def view() -> ClusterView:
     return view
 
 
+def catalogue_of(view: ClusterView, cluster: str = "prod", **held: Permissions) -> Catalogue:
+    return Catalogue(view, KnownRights(held), Hosts(("localhost",)), cluster, "http")
+
+
 def shown(view: ClusterView, path: str, query: str = "", host: str = "localhost:8001", page: bool = False) -> Any:
-    return Catalogue(view, Hosts(("localhost",)), "prod", "http").answer(path, query, page=page, host=host)
+    return catalogue_of(view).answer(path, query, page=page, host=host, user=ANN)
 
 
 def listed(view: ClusterView, query: str = "", host: str = "localhost:8001") -> list[dict[str, Any]]:
@@ -67,6 +76,7 @@ def test_what_programs_get(view: ClusterView) -> None:
         "type": "ClusterIP",
         "endpoints": {"ready": 2, "total": 3},
         "ports": [{"port": 80, "protocol": "TCP", "url": "http://web.demo.localhost:8001/"}],
+        "may": ["get", "create", "update", "patch", "delete"],
     }
     assert two["ports"] == [
         {
@@ -84,6 +94,32 @@ def test_what_programs_get(view: ClusterView) -> None:
         "http://localhost:8001/api/v1/namespaces/a-first/services/api:API/proxy/",
         "http://x.api.a-first.localhost:8001/",
     ]
+
+
+READS = Rule(("get",), ("",), ("services/proxy",), ("two:80", "https:web:http"))
+WRITES = Rule(("create", "list"), ("*",), ("*",), ("two",))
+
+
+@pytest.mark.parametrize(
+    ("demo", "two", "web"),
+    [
+        (Permissions(()), [], []),
+        (Permissions((READS,)), ["get"], []),
+        (Permissions((READS, WRITES)), ["get", "create"], []),
+        (Permissions((WRITES,), incomplete=True), None, None),
+        (Permissions((Rule(("*",), ("",), ("*/proxy",), ("web",)),), incomplete=True), None, list(VERBS)),
+        (Permissions((Rule(("*",), ("apps",), ("*",)), Rule(("*",), ("",), ("services", "pods/proxy")))), [], []),
+        (Permissions((Rule(("delete", "get"), ("",), ("services/proxy",)),)), ["get", "delete"], ["get", "delete"]),
+    ],
+)
+def test_what_one_may_do(view: ClusterView, demo: Permissions, two: list[str] | None, web: list[str] | None) -> None:
+    found = catalogue_of(view, demo=demo).answer(CATALOGUE, "namespace=demo", page=False, host="", user=ANN)
+    assert isinstance(found, tuple)
+    assert [entry["may"] for entry in json.loads(found[2])["services"]] == [two, web]
+    page = catalogue_of(view, demo=demo).answer("/", "", page=True, host="", user=ANN)
+    assert isinstance(page, tuple)
+    said = "?" if two is None else ", ".join(two) or "none"
+    assert f"<td>{said}</td></tr>" in page[2].decode()
 
 
 def test_one_namespace(view: ClusterView) -> None:
@@ -160,8 +196,8 @@ def test_hostile_names_are_text() -> None:
         view, EVIL, {"name": EVIL, "port": 80, "protocol": EVIL}, {"name": "b", "port": 81}, namespace=EVIL, type=EVIL
     )
     service(view, "{0.__class__}{count}", {"port": 80}, namespace="demo")
-    body = Catalogue(view, Hosts(("localhost",)), EVIL, "http").answer("/", "", page=True, host=EVIL)
-    assert body is not None
+    body = catalogue_of(view, EVIL).answer("/", "", page=True, host=EVIL, user=ANN)
+    assert isinstance(body, tuple)
     page = body[2].decode()
     seen = read(page)
     assert "script" not in seen.tags
@@ -193,12 +229,12 @@ def test_ten_thousand_services_come_at_once() -> None:
         name, namespace = f"svc-{i}", f"ns-{i % 100}"
         service(view, name, {"name": "http", "port": 80}, {"name": "metrics", "port": 9090}, namespace=namespace)
         endpoints(view, name, "http", True, False, True, namespace=namespace)
-    made = Catalogue(view, Hosts(("localhost",)), "prod", "http")
+    made = catalogue_of(view)
 
     def seconds(path: str) -> float:
         begun = time.thread_time()  # ours alone, whoever else uses the machine
-        found = made.answer(path, "", page=True, host="localhost:8001")
-        assert found is not None
+        found = made.answer(path, "", page=True, host="localhost:8001", user=ANN)
+        assert isinstance(found, tuple)
         assert found[0] == 200
         return time.thread_time() - begun
 
@@ -218,10 +254,10 @@ def _loop() -> float:
 
 
 def test_first_of_asks_in_order(view: ClusterView) -> None:
-    made = Catalogue(view, Hosts(("localhost",)), "prod", "http")
-    other = Catalogue(ClusterView(), Hosts(("localhost",)), "prod", "http")
-    first = FirstOf([made, other]).answer(CATALOGUE, "", page=False, host="")
-    assert first is not None
+    made = catalogue_of(view)
+    other = catalogue_of(ClusterView())
+    first = FirstOf([made, other]).answer(CATALOGUE, "", page=False, host="", user=ANN)
+    assert isinstance(first, tuple)
     assert first[2] == shown(view, CATALOGUE, host="")[2]
-    assert FirstOf([made, other]).answer("/api", "", page=False, host="") is None
-    assert FirstOf([]).answer(CATALOGUE, "", page=False, host="") is None
+    assert FirstOf([made, other]).answer("/api", "", page=False, host="", user=ANN) is None
+    assert FirstOf([]).answer(CATALOGUE, "", page=False, host="", user=ANN) is None

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from portway.client.permissions import VERBS
 from portway.testing.cluster import Cluster, free_port, started, wait_until
 from portway.testing.proxycommand import ProxyCommand, command, proxying, refused
 
@@ -63,6 +64,7 @@ def test_every_link_of_the_catalogue_leads_somewhere(proxy: ProxyCommand) -> Non
 
     wait_until(all_are_up, "the demo's services are not in the catalogue")
     for service in json.loads(proxy.get("/portway/services")[2])["services"]:
+        assert service["may"] == list(VERBS)
         for port in service["ports"]:
             host = port["url"].removeprefix("http://").removesuffix("/")
             assert host.endswith(f".localhost:{proxy.port}")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from portway.door import static
 from portway.door.static import StaticFiles
+from portway.kube.identity import User
 
 SECRET = b"not for you"
 
@@ -52,7 +53,7 @@ def files(root: Path) -> StaticFiles:
 
 
 def answered(files: StaticFiles, path: str) -> tuple[int, dict[str, str], bytes]:
-    found = files.answer(path, "", page=False, host="localhost")
+    found = files.answer(path, "", page=False, host="localhost", user=User("ann"))
     assert found is not None
     code, head, body = found
     start, *lines = head.decode("latin-1").split("\r\n")
@@ -102,7 +103,7 @@ def test_a_directory_ends_in_a_slash(files: StaticFiles, path: str, to: str) -> 
     "path", ["/", "/staticx", "/Static/app.js", "/api/v1", "/static2/app.js", "", "*", "/%73tatic/"]
 )
 def test_what_is_somebody_elses(files: StaticFiles, path: str) -> None:
-    assert files.answer(path, "", page=True, host="localhost") is None
+    assert files.answer(path, "", page=True, host="localhost", user=User("ann")) is None
 
 
 OUT = [

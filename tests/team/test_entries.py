@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
+from portway.client.permissions import VERBS
 from portway.testing.cluster import Cluster, free_port, started, wait_until
 from portway.testing.demo import admin_token
 from portway.testing.demo import ask as get
@@ -148,6 +149,16 @@ def test_an_entry_for_everybody(team: Team, name: str) -> None:
     assert found == {credential: expected(entry, credential) for credential in refused}
     assert team.web.seen[before:] == [], "somebody without a right got to the backend"
     assert answered(team, entry, "right") == expected(entry, "right")
+
+
+def test_the_catalogue_says_what_each_caller_may_do(team: Team) -> None:
+    """The two share the right to read it, and no more: what it says is of whoever asks, not of the door."""
+    reader = [{"nonResourceURLs": ["/portway/*"], "verbs": ["get"]}]
+    bind(team.cluster, "reader", reader, account("carl"))
+    for credential, may in (("right", list(VERBS)), (token(team.cluster, "carl"), [])):
+        _, body = ask(team.door, "GET", "/portway/services", team.tokens.get(credential, credential))
+        (web,) = [entry for entry in json.loads(body)["services"] if entry["name"] == "web"]
+        assert (web["may"], web["endpoints"]["ready"]) == (may, 2)
 
 
 @pytest.mark.parametrize("credential", EXPECTED)

@@ -6,7 +6,7 @@ import click
 
 from portway.cli import cluster, output
 from portway.cli.cluster import Connection
-from portway.client.permissions import VERBS, Permissions, permissions
+from portway.client.permissions import permissions
 from portway.client.records import Service, ServicePort
 from portway.client.state import ClusterState
 from portway.kube.proxyurl import TargetId, join_id
@@ -44,9 +44,7 @@ def command(all_namespaces: bool, form: str | None, selector: str, **said: Any) 
             spelled = join_id(TargetId(tls, service.name, port.name))
             return links.proxy_url(connection.server, service.namespace, spelled) + "/"
 
-        found = catalogue.entries(state, link)
-        for entry in found:
-            entry["may"] = _may(allowed[entry["namespace"]], entry)
+        found = catalogue.entries(state, link, allowed)
         click.echo(_printed(form, found, all_namespaces=all_namespaces))
 
     cluster.connected(show, **said)
@@ -74,7 +72,7 @@ def _rows(entry: catalogue.Entry, *, wide: bool) -> list[list[str]]:
     shown = ports if wide else [next((port for port in ports if "url" in port), ports[0])]
     ready = "{ready}/{total}".format(**entry["endpoints"])
     return [
-        [entry["namespace"], entry["name"], _spoken(port), ready, _said(entry["may"]), port.get("url", "<none>")]
+        [entry["namespace"], entry["name"], _spoken(port), ready, catalogue.may_do(entry), port.get("url", "<none>")]
         for port in shown
     ]
 
@@ -84,22 +82,6 @@ def _spoken(port: catalogue.Entry) -> str:
         return "<none>"
     named = f"{port['name']}:" if "name" in port else ""
     return f"{named}{port['port']}/{port['protocol']}"
-
-
-def _said(may: list[str] | None) -> str:
-    if may is None:
-        return "?"
-    return "all" if len(may) == len(VERBS) else ",".join(may) or "none"
-
-
-def _may(allowed: Permissions, entry: catalogue.Entry) -> list[str] | None:
-    """Verbs allowed under any spelling of any of the service's ports."""
-    names = [entry["name"]]
-    for port in entry["ports"]:
-        for spelled in filter(None, (port.get("name", ""), str(port["port"]))):
-            names += [join_id(TargetId(scheme, entry["name"], spelled)) for scheme in ("", "http", "https")]
-    verbs = allowed.verbs(names)
-    return None if verbs is None else list(verbs)
 
 
 async def _known(connection: Connection, namespace: str, selector: str) -> ClusterState:

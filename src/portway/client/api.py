@@ -19,7 +19,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from portway.client.cluster import ClusterConfig
-from portway.client.credentials import Credential, CredentialError
+from portway.client.credentials import Credential, CredentialError, Headers
 from portway.client.dial import DIAL_SECONDS, DialError, dial
 from portway.client.protocol import ApiUnreachable, Page
 from portway.client.status import status_error
@@ -67,8 +67,9 @@ class ApiClient:
     async def get(self, path: str, query: Mapping[str, str] | None = None) -> Object:
         return await self._document("GET", path, query)
 
-    async def create(self, path: str, obj: Object) -> Object:
-        return await self._document("POST", path, body=obj)
+    async def create(self, path: str, obj: Object, headers: Headers = ()) -> Object:
+        """POST an object; `headers` go along, Impersonate-* for example."""
+        return await self._document("POST", path, body=obj, more=headers)
 
     async def update(self, path: str, obj: Object) -> Object:
         return await self._document("PUT", path, body=obj)
@@ -131,8 +132,9 @@ class ApiClient:
         query: Mapping[str, str] | None = None,
         body: object = None,
         content_type: str = "application/json",
+        more: Headers = (),
     ) -> Object:
-        headers = dict(_SENT_AS)
+        headers = CIMultiDict([*_SENT_AS.items(), *more])
         data = None
         if body is not None:
             headers["Content-Type"] = content_type

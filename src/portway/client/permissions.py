@@ -1,40 +1,55 @@
 """What the caller may do with services: SelfSubjectRulesReview per namespace, and what its rules say of one service."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Final, Protocol
 
-from portway.client.protocol import Client
 from portway.kube.errors import StatusError
+from portway.kube.objects import Object
 from portway.kube.rules import Rule
 
 VERBS: Final = ("get", "create", "update", "patch", "delete")
 """Of services/proxy, in the order they are told; HTTP's GET, POST, PUT, PATCH and DELETE."""
 AT_ONCE: Final = 16
 """Reviews that are asked for at the same time."""
+_RESOURCES: Final = frozenset(("services/proxy", "*/proxy", "*"))
 _PATH: Final = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
 
 
-@dataclass(frozen=True, slots=True)
+class Reviews(Protocol):
+    """The part of `protocol.Client` that asks."""
+
+    async def create(self, path: str, obj: Object) -> Object: ...
+
+
 class Permissions:
-    """The rules of one namespace. `incomplete`: the server has more to say than it can list (webhooks)."""
+    """What the rules of one namespace say of services/proxy. `incomplete`: the server has more to say than it can list
+    (webhooks).
+    """
 
-    rules: tuple[Rule, ...]
-    incomplete: bool
+    def __init__(self, rules: Iterable[Rule], *, incomplete: bool = False) -> None:
+        self._incomplete = incomplete
+        self._always: set[str] = set()
+        self._named: dict[str, set[str]] = {}
+        for rule in rules:
+            if rule.allows_group("") and _RESOURCES.intersection(rule.resources):
+                allowed = [verb for verb in VERBS if rule.allows_verb(verb)]
+                for held in [self._named.setdefault(name, set()) for name in rule.names] or [self._always]:
+                    held.update(allowed)
 
-    def verbs(self, names: Sequence[str]) -> tuple[str, ...] | None:
+    def verbs(self, names: Iterable[str]) -> tuple[str, ...] | None:
         """Verbs on services/proxy for a service by any of its spellings; None when it can't be said that none is."""
-        concerning = [rule for rule in self.rules if _concerns(rule) and any(map(rule.allows_name, names))]
-        found = tuple(verb for verb in VERBS if any(rule.allows_verb(verb) for rule in concerning))
-        return None if self.incomplete and len(found) < len(VERBS) else found
+        held = self._always.union(*(self._named.get(name, ()) for name in names)) if self._named else self._always
+        if self._incomplete and len(held) < len(VERBS):
+            return None
+        return tuple(verb for verb in VERBS if verb in held)
 
 
-def _concerns(rule: Rule) -> bool:
-    return rule.allows_group("") and bool({"services/proxy", "*/proxy", "*"}.intersection(rule.resources))
+UNKNOWN: Final = Permissions((), incomplete=True)
+"""Nothing can be said."""
 
 
-async def permissions(client: Client, namespaces: Iterable[str]) -> Mapping[str, Permissions]:
+async def permissions(client: Reviews, namespaces: Iterable[str]) -> Mapping[str, Permissions]:
     """By namespace. One that the server will not review counts as incomplete. Raises ApiUnreachable."""
     turns = asyncio.Semaphore(AT_ONCE)
 
@@ -48,8 +63,8 @@ async def permissions(client: Client, namespaces: Iterable[str]) -> Mapping[str,
             try:
                 status = (await client.create(_PATH, review)).get("status") or {}
             except StatusError:
-                return namespace, Permissions((), incomplete=True)
-        rules = tuple(map(Rule.from_object, status.get("resourceRules") or ()))
-        return namespace, Permissions(rules, bool(status.get("incomplete")))
+                return namespace, UNKNOWN
+        rules = map(Rule.from_object, status.get("resourceRules") or ())
+        return namespace, Permissions(rules, incomplete=bool(status.get("incomplete")))
 
     return dict(await asyncio.gather(*map(ask, dict.fromkeys(namespaces))))

@@ -19,8 +19,9 @@ import uvloop
 from portway.client.kubeconfig import KubeconfigError, Overrides, load
 from portway.door.answers import Catalogue, FirstOf
 from portway.door.errors import DoorError
+from portway.door.rights import Rights
 from portway.door.static import StaticFiles
-from portway.gateway.cluster import Cluster
+from portway.gateway.assembly import Followed
 from portway.gateway.filter import Filter, FilterRules
 from portway.gateway.health import Health
 from portway.gateway.hosts import Hosts
@@ -66,8 +67,9 @@ def run(settings: ProxySettings) -> int:
     context = _checked(settings)
     prepare_process()
 
-    def answers(cluster: Cluster, _health: Health) -> LocalAnswers:
-        parts: list[LocalAnswers] = [Catalogue(cluster.view, Hosts((BASE,)), context, "http")]
+    def answers(followed: Followed, _health: Health) -> LocalAnswers:
+        rights = Rights(followed.client, lambda _user: ())  # whoever asks is the kubeconfig's user
+        parts: list[LocalAnswers] = [Catalogue(followed.cluster.view, rights, Hosts((BASE,)), context, "http")]
         if settings.www:
             parts.append(StaticFiles(Path(settings.www), settings.www_prefix))
         return FirstOf(parts)

@@ -8,10 +8,11 @@ from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from portway.gateway import answers
+from portway.gateway.localanswers import Answer
+from portway.kube.identity import User
 
 LARGEST = 64 << 20
 """Bytes of the largest file: they are answered from memory."""
-Answer = tuple[int, bytes, bytes]
 
 
 class StaticFiles:
@@ -23,7 +24,7 @@ class StaticFiles:
         self._root = root.resolve()
         self._prefix = "/" + prefix.strip("/") + "/" if prefix.strip("/") else "/"
 
-    def answer(self, path: str, query: str, *, page: bool, host: str) -> Answer | None:  # noqa: ARG002
+    def answer(self, path: str, query: str, *, page: bool, host: str, user: User) -> Answer | None:  # noqa: ARG002
         if not (path + "/").startswith(self._prefix):
             return None
         relative = os.fsdecode(unquote_to_bytes(path[len(self._prefix) :]))

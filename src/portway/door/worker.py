@@ -4,21 +4,25 @@ python -m portway.door.worker INDEX  < settings.json
 """
 
 from portway.door.answers import Catalogue, FirstOf
-from portway.gateway.cluster import Cluster
+from portway.door.rights import Rights
+from portway.gateway.assembly import Followed
 from portway.gateway.health import Health
 from portway.gateway.hosts import Hosts
 from portway.gateway.localanswers import LocalAnswers
 from portway.gateway.settings import GatewaySettings
+from portway.gateway.upstream.api import impersonating
 from portway.gateway.worker import Answers, main
 
 
 def answers(settings: GatewaySettings) -> Answers:
     """Health first; the catalogue where services have host names."""
 
-    def made(cluster: Cluster, health: Health) -> LocalAnswers:
+    def made(followed: Followed, health: Health) -> LocalAnswers:
         if not settings.host_bases:
             return health
-        return FirstOf((health, Catalogue(cluster.view, Hosts(settings.host_bases), cluster.name, "https")))
+        cluster = followed.cluster
+        rights = Rights(followed.client, impersonating)
+        return FirstOf((health, Catalogue(cluster.view, rights, Hosts(settings.host_bases), cluster.name, "https")))
 
     return made
 

@@ -11,7 +11,9 @@ from urllib.parse import parse_qs
 
 from portway.client.view import ClusterView
 from portway.gateway import answers
+from portway.gateway.localanswers import Answer
 from portway.gateway.record import CONTENT_TYPE, Recorder
+from portway.kube.identity import User
 
 
 class Health:
@@ -27,7 +29,7 @@ class Health:
         checks |= more or {}
         self._checks = {"livez": {"ping": checks["ping"]}, "readyz": checks, "healthz": checks}
 
-    def answer(self, path: str, query: str, *, page: bool, host: str) -> tuple[int, bytes, bytes] | None:  # noqa: ARG002
+    def answer(self, path: str, query: str, *, page: bool, host: str, user: User) -> Answer | None:  # noqa: ARG002
         """(code, head without its empty line, body); None when the path is not one of these."""
         if path == "/metrics":
             body = self._recorder.render()

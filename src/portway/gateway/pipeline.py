@@ -358,10 +358,13 @@ class Door:
         host = exchange.special.get(h.HOST, b"").decode("latin-1")
         own = None
         if grant.cluster is self.cluster:
-            own = self.local.answer(path.decode("latin-1"), query.decode("latin-1"), page=page, host=host)
+            user = (exchange.acting or exchange.identity or NOBODY).user
+            own = self.local.answer(path.decode("latin-1"), query.decode("latin-1"), page=page, host=host, user=user)
         if own is not None:
             if exchange.method not in (b"GET", b"HEAD"):
                 raise method_not_allowed()
+            if callable(own):
+                raise Wait(own())
             exchange.answer(*own)
             return
         exchange.head = self._head_for_api(exchange, grant, exchange.target)

@@ -17,6 +17,7 @@ from portway.gateway.hosts import Hosts, Site
 from portway.gateway.localanswers import LocalAnswers
 from portway.gateway.requesthead import origin_form
 from portway.kube.errors import BadRequest, Forbidden, not_found
+from portway.kube.identity import User
 from portway.kube.proxyurl import ProxyURL, TargetId, backend_path, join_id, parse_id
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Places:
                 exchange.answer(301, *answers.moved(path + b"/" + mark + query))
                 return
             if not path.startswith(self._below + b"/"):
-                if self._local.answer(path.decode("latin-1"), "", page=False, host="") is None:
+                if self._local.answer(path.decode("latin-1"), "", page=False, host="", user=User("")) is None:
                     exchange.answer(404, *answers.text(404, b"404 page not found\n"))
                 return
         below = self._stripped

@@ -22,7 +22,6 @@ import uvloop
 from portway.client.kubeconfig import KubeconfigError
 from portway.gateway.assembly import Followed
 from portway.gateway.authentication import Authenticators, ConfigurationError
-from portway.gateway.cluster import Cluster
 from portway.gateway.delegation import Delegated
 from portway.gateway.filter import Filter
 from portway.gateway.health import Health
@@ -42,14 +41,14 @@ CERTIFICATE_CHECK = 10
 PR_SET_PDEATHSIG = 1
 
 
-Answers = Callable[[Cluster, Health], LocalAnswers]
+Answers = Callable[[Followed, Health], LocalAnswers]
 
 
 class Worker:
     """The parts of one worker, put together."""
 
     def __init__(self, settings: GatewaySettings, index: int, answers: Answers | None = None) -> None:
-        """`answers` makes what the door answers itself, of the cluster and its health; by default it is the latter."""
+        """`answers` makes what the door answers itself, of the first cluster and its health; by default the latter."""
         self._settings = settings
         self._followed = [Followed(cluster) for cluster in settings.clusters]
         cluster, *others = (followed.cluster for followed in self._followed)
@@ -64,7 +63,7 @@ class Worker:
             cluster,
             self._authenticators,
             self._recorder,
-            answers(cluster, health) if answers is not None else health,
+            answers(self._followed[0], health) if answers is not None else health,
             hosts=Hosts(settings.host_bases, (c.label for c in others)) if settings.host_bases else None,
             filter=Filter(settings.filter) if settings.filter is not None else None,
             others=others,

@@ -4,9 +4,10 @@
 """
 
 import html
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from portway.client.permissions import UNKNOWN, VERBS, Permissions
 from portway.client.records import Service, ServicePort
 from portway.client.state import ClusterState
 
@@ -17,22 +18,43 @@ SHOWN: Final = 2000
 """Services that the page draws; programs get all of them."""
 
 
-def entries(view: ClusterState, link: Link, namespace: str = "") -> list[Entry]:
-    """Services with a TCP port, by namespace and name: ports with their links, endpoints ready and in all."""
+def entries(view: ClusterState, link: Link, allowed: Mapping[str, Permissions], namespace: str = "") -> list[Entry]:
+    """Services by namespace and name: ports with their links, endpoints ready and in all, and `may`: the verbs on
+    services/proxy that `allowed` has for any spelling of any port, None where that can't be said.
+    """
     services = [s for s in view.services() if not namespace or s.namespace == namespace]
     services.sort(key=lambda service: (service.namespace, service.name))
-    return [_entry(view, service, link) for service in services]
+    return [_entry(view, service, link, allowed.get(service.namespace, UNKNOWN)) for service in services]
 
 
-def _entry(view: ClusterState, service: Service, link: Link) -> Entry:
+def _entry(view: ClusterState, service: Service, link: Link, allowed: Permissions) -> Entry:
     ready, total = readiness(view, service)
+    may = allowed.verbs(_spellings(service))
     return {
         "namespace": service.namespace,
         "name": service.name,
         "type": service.type,
         "endpoints": {"ready": ready, "total": total},
         "ports": [_port(service, port, link) for port in service.ports],
+        "may": None if may is None else list(may),
     }
+
+
+def _spellings(service: Service) -> Iterator[str]:
+    yield service.name
+    for port in service.ports:
+        for spelled in filter(None, (port.name, str(port.number))):
+            yield f"{service.name}:{spelled}"
+            yield f"http:{service.name}:{spelled}"
+            yield f"https:{service.name}:{spelled}"
+
+
+def may_do(entry: Entry) -> str:
+    """What the caller may do, for people: verbs, all, none, or ? where that can't be said."""
+    may = entry["may"]
+    if may is None:
+        return "?"
+    return "all" if len(may) == len(VERBS) else ",".join(may) or "none"
 
 
 def _port(service: Service, port: ServicePort, link: Link) -> Entry:
@@ -58,7 +80,7 @@ def readiness(view: ClusterState, service: Service) -> tuple[int, int]:
 
 def page(found: list[Entry], cluster: str) -> str:
     """The catalogue as one HTML page without scripts; `cluster` is what the heading calls it."""
-    rows = "".join(map(_row, found[:SHOWN])) or '<tr><td colspan="4">There are no services that you may see.</td></tr>'
+    rows = "".join(map(_row, found[:SHOWN])) or '<tr><td colspan="5">There are no services that you may see.</td></tr>'
     more = f"<p>{len(found) - SHOWN} more: <a href=/portway/services>as JSON</a></p>" if len(found) > SHOWN else ""
     return _PAGE.format(cluster=html.escape(cluster), rows=rows, more=more, count=len(found))
 
@@ -68,7 +90,8 @@ def _row(entry: Entry) -> str:
     health = "up" if ready and ready == total else "part" if ready else "down"
     return (
         f"<tr><td>{html.escape(entry['namespace'])}</td><td>{html.escape(entry['name'])}</td>"
-        f"<td>{_links(entry['ports'])}</td><td class={health}>{ready} of {total}</td></tr>"
+        f"<td>{_links(entry['ports'])}</td><td class={health}>{ready} of {total}</td>"
+        f"<td>{may_do(entry).replace(',', ', ')}</td></tr>"
     )
 
 
@@ -106,6 +129,7 @@ th, td {{ border-color: #2b3844 }} td a {{ background: #23384d; color: #a9d1ff }
 <body><main><h1>Services of {cluster}</h1>
 <p>{count} services. A link opens the service at a host name of its own; programs get
 <a href="/portway/services">the same as JSON</a>.</p>
-<table><thead><tr><th>Namespace</th><th>Service</th><th>Open</th><th>Ready</th></tr></thead><tbody>{rows}</tbody></table>
+<table><thead><tr><th>Namespace</th><th>Service</th><th>Open</th><th>Ready</th><th>You may</th></tr></thead>
+<tbody>{rows}</tbody></table>
 {more}</main></body></html>
 """

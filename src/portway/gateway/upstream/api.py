@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from portway.client.cluster import ClusterConfig
-from portway.client.credentials import Credential, CredentialError
+from portway.client.credentials import Credential, CredentialError, Headers
 from portway.client.dial import dial
 from portway.gateway import headers as h
 from portway.gateway.upstream.endpoint import Endpoint
@@ -127,9 +127,7 @@ class ImpersonatingApi(RemoteApi):
 
     def fields(self, exchange: "Exchange") -> bytes:
         identity = exchange.acting or exchange.identity
-        if identity is None or not identity.user.name:
-            raise Unauthorized  # an empty Impersonate-User asks for nobody else: it would be the door's own request
-        return self.own_fields() + identity_fields("Impersonate", identity.user)
+        return self.own_fields() + field_lines(impersonating(identity.user if identity is not None else User("")))
 
 
 def field_lines(fields: Iterable[tuple[str, str]]) -> bytes:
@@ -138,6 +136,18 @@ def field_lines(fields: Iterable[tuple[str, str]]) -> bytes:
 
 
 def identity_fields(family: str, user: User) -> bytes:
+    """See `identity_headers`, as they are sent."""
+    return field_lines(identity_headers(family, user))
+
+
+def impersonating(user: User) -> Headers:
+    """The header fields that make a request of the door's the user's."""
+    if not user.name:
+        raise Unauthorized  # an empty Impersonate-User asks for nobody else: it would be the door's own request
+    return identity_headers("Impersonate", user)
+
+
+def identity_headers(family: str, user: User) -> Headers:
     """A user in the header fields of one family: X-Remote-* or Impersonate-*. All of it, so that nothing is left to the
     server's guess. Raises BadRequest for a name that a header field would change.
     """
@@ -146,7 +156,7 @@ def identity_fields(family: str, user: User) -> bytes:
         lines.append((f"{family}-Uid", _safe(user.uid)))
     for key, values in user.extra.items():
         lines += [(f"{family}-Extra-{quote(key, safe='')}", _safe(v)) for v in values]
-    return field_lines(lines)
+    return tuple(lines)
 
 
 def _safe(text: str) -> str:
