@@ -17,6 +17,7 @@ from portway.testing.cluster import Cluster, free_port, started, wait_until
 from portway.testing.proxycommand import ProxyCommand, command, proxying, refused
 
 pytestmark = pytest.mark.timeout(120)
+V1 = "client.authentication.k8s.io/v1"
 HELLO = "/api/v1/namespaces/default/services/hello/proxy/"
 
 
@@ -215,6 +216,38 @@ def test_a_credential_that_the_cluster_does_not_take(cluster: Cluster, tmp_path:
     with proxying(tmp_path / "config") as proxy:
         code, _, body = proxy.get("/api/v1/namespaces")
         assert (code, json.loads(body)["reason"]) == (401, "Unauthorized")
+
+
+def test_a_credential_that_runs_out_is_renewed_although_only_services_are_asked_for(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """Through the proxy verb a 401 may be a service's own: the plugin is asked once it is known to be the server's."""
+    admin = (cluster.data_dir / "admin-token.csv").read_text().split(",", 1)[0]
+    account = "/api/v1/namespaces/default/serviceaccounts"
+    assert cluster.request("POST", account, admin, {"metadata": {"name": "passing"}})[0] == 201
+    _, answer = cluster.request("POST", f"{account}/passing/token", admin, {"spec": {"expirationSeconds": 3600}})
+    subject = {"kind": "ServiceAccount", "name": "passing", "namespace": "default"}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+    binding = {"metadata": {"name": "passing"}, "subjects": [subject], "roleRef": role}
+    bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+    assert cluster.request("POST", bindings, admin, binding)[0] == 201
+
+    def hand_out(token: str) -> None:
+        status = {"token": token}
+        credential = {"apiVersion": V1, "kind": "ExecCredential", "status": status}
+        (tmp_path / "credential").write_text(json.dumps(credential))
+
+    content = yaml.safe_load(cluster.kubeconfig.read_text())
+    plugin = {"apiVersion": V1, "command": "cat", "args": [str(tmp_path / "credential")], "interactiveMode": "Never"}
+    content["users"][0]["user"] = {"exec": plugin}
+    (tmp_path / "config").write_text(yaml.safe_dump(content))
+    hand_out(json.loads(answer)["status"]["token"])
+    with proxying(tmp_path / "config", "--via=through") as proxy:
+        wait_until(lambda: proxy.get(HELLO)[0] == 200, "the first credential is not taken")
+        assert cluster.request("DELETE", f"{account}/passing", admin)[0] == 200
+        hand_out(admin)
+        wait_until(lambda: proxy.get(HELLO)[0] == 401, "what is revoked is still taken")
+        wait_until(lambda: proxy.get(HELLO)[0] == 200, "the plugin is not asked again")
 
 
 REFUSALS = [

@@ -1,20 +1,28 @@
 """Whom the API server behind a gateway takes a request's caller for: never for the door itself."""
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from portway.client.cluster import ClusterConfig
+from portway.client.protocol import ApiUnreachable
+from portway.gateway import headers as h
 from portway.gateway.authentication import Identity
-from portway.gateway.upstream.api import ImpersonatingApi
+from portway.gateway.upstream.api import CHECK_SECONDS, ImpersonatingApi, OwnApi
 from portway.kube.errors import BadRequest, Unauthorized
 from portway.kube.identity import User
+from portway.testing.virtualtime import play
+
+
+async def never() -> None:
+    raise AssertionError("nothing was refused")
 
 
 def fields(identity: Identity | None, acting: Identity | None = None) -> bytes:
     exchange: Any = SimpleNamespace(identity=identity, acting=acting)
-    return ImpersonatingApi(ClusterConfig("http://127.0.0.1:1")).fields(exchange)
+    return ImpersonatingApi(ClusterConfig("http://127.0.0.1:1"), never).fields(exchange)
 
 
 def test_all_of_a_user_is_said() -> None:
@@ -46,3 +54,43 @@ def test_a_name_that_would_arrive_as_another_is_refused(name: str) -> None:
     for user in (User(name), User("a", name), User("a", "", (name,)), User("a", "", (), {"k": (name,)})):
         with pytest.raises(BadRequest):
             fields(Identity(user, "token"))
+
+
+class Server:
+    """Counts how often it is asked whether the credential still counts."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.fails: Exception | None = None
+
+    async def check(self) -> None:
+        self.asked += 1
+        if self.fails is not None:
+            raise self.fails
+
+
+def answered_401(api: OwnApi, *, own: bytes | None = None, site: object = None) -> None:
+    exchange: Any = SimpleNamespace(special={} if own is None else {h.AUTHORIZATION: own}, site=site)
+    api.refused(exchange, proxied=True)
+
+
+@pytest.mark.parametrize("fails", [None, Unauthorized(), ApiUnreachable("gone")])
+def test_a_401_from_behind_the_proxy_verb_makes_it_ask_whose_it_was(fails: Exception | None) -> None:
+    server = Server()
+    server.fails = fails
+
+    async def scenario() -> None:
+        api = OwnApi(ClusterConfig("http://127.0.0.1:1"), server.check)
+        for _ in range(3):
+            answered_401(api)
+            await asyncio.sleep(0)
+        assert server.asked == 1
+        await asyncio.sleep(CHECK_SECONDS)
+        answered_401(api, own=b"Bearer the-callers-own")
+        await asyncio.sleep(0)
+        assert server.asked == 1
+        answered_401(api, own=b"Bearer for-the-application", site=object())
+        await asyncio.sleep(0)
+        assert server.asked == 2
+
+    play(scenario())

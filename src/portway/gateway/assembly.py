@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from time import time
 
 from portway.client.api import ApiClient, ClusterConfig
@@ -11,7 +11,7 @@ from portway.client.portforward.forwarder import PortForwarder
 from portway.client.state import RBAC_KINDS
 from portway.client.view import ROUTED, ClusterView
 from portway.gateway.authorization import AlwaysAllow, Authorizer, RBACAuthorizer
-from portway.gateway.cluster import Api, Cluster
+from portway.gateway.cluster import Cluster
 from portway.gateway.locations import Locations
 from portway.gateway.paths import AUTO, Paths
 from portway.gateway.routing import Router
@@ -24,7 +24,7 @@ from portway.gateway.upstream.reach import DIRECT, Direct, Reach, Through, Tunne
 
 logger = logging.getLogger(__name__)
 
-REMOTE: Mapping[str, Callable[[ClusterConfig], Api]] = {"own": OwnApi, "impersonate": ImpersonatingApi}
+REMOTE: Mapping[str, type[OwnApi | ImpersonatingApi]] = {"own": OwnApi, "impersonate": ImpersonatingApi}
 """What `ClusterSettings.identity` means."""
 MODES = ("RBAC", "Webhook", "AlwaysAllow")
 DOOR = "system:portway:gateway"
@@ -57,7 +57,11 @@ class Followed:
         locations = Locations(
             view, self.client, router, policy, _reach(settings.via, ways), read_bundle(settings.kubelet_ca_file)
         )
-        api = EmbeddedApi(endpoints.get(settings.api_socket, 0)) if embedded else REMOTE[settings.identity](config)
+        api = (
+            EmbeddedApi(endpoints.get(settings.api_socket, 0))
+            if embedded
+            else REMOTE[settings.identity](config, lambda: self.client.get("/api"))
+        )
         if not settings.append_server_path:
             api.prefix = b""
         streams = (endpoints.get(settings.streams_socket, 0),) if settings.streams_socket else ()

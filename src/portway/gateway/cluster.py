@@ -44,8 +44,8 @@ class Api(Protocol):
         """
         ...
 
-    def refused(self, exchange: "Exchange") -> None:
-        """It answered 401 to what `fields` said of this exchange."""
+    def refused(self, exchange: "Exchange", *, proxied: bool) -> None:
+        """It answered 401 to what `fields` said of this exchange; or, `proxied`, what it proxies to may have."""
         ...
 
 

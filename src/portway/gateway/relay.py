@@ -348,10 +348,10 @@ class Exchange:
             self._upgrade_refused(status)
             return 0
         self.status = status
-        if status == 401 and self.grant is not None and self.grant.located is None:
-            api = self.grant.cluster.api
-            api.refused(self)
-            if not api.judges:  # it saw no credential but the door's: the caller's is not what is wrong
+        if status == 401 and self.grant is not None and self.grant.through:
+            api, proxied = self.grant.cluster.api, self.grant.located is not None
+            api.refused(self, proxied=proxied)
+            if not (proxied or api.judges):  # it saw no credential but the door's: the caller's is not what is wrong
                 self._drop_upstream()
                 self.refuse(ServiceUnavailable("the API server refuses the door's own credential", retry_after=1))
                 return 0
@@ -368,7 +368,7 @@ class Exchange:
         raw = self._frame(upstream, head, bodyless)
         base = b"".join(head.lines)
         self._out = [base, self._tail()]
-        if not (head.special or bodyless or head.length < 0):
+        if not (head.special or bodyless or head.length < 0 or status == 401):
             upstream.plain_head = base
         return raw
 

@@ -1,5 +1,8 @@
 """How a cluster's API server is spoken to: the implementations of `cluster.Api`."""
 
+import asyncio
+import logging
+import math
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING
@@ -8,14 +11,21 @@ from urllib.parse import quote, urlsplit
 from portway.client.cluster import ClusterConfig
 from portway.client.credentials import Credential, CredentialError, Headers
 from portway.client.dial import dial
+from portway.client.protocol import ApiUnreachable
 from portway.gateway import headers as h
 from portway.gateway.upstream.endpoint import Endpoint
-from portway.kube.errors import BadRequest, ServiceUnavailable, Unauthorized
+from portway.kube.errors import BadRequest, ServiceUnavailable, StatusError, Unauthorized
 from portway.kube.identity import User
 
 if TYPE_CHECKING:
     from portway.gateway.relay import Exchange
     from portway.gateway.upstream.connection import Upstream
+
+
+CHECK_SECONDS = 10.0
+"""Between two questions whether a 401 that came through the proxy verb was the API server's."""
+
+logger = logging.getLogger(__name__)
 
 
 class EmbeddedApi:
@@ -34,7 +44,7 @@ class EmbeddedApi:
         identity = exchange.acting or exchange.identity
         return identity_fields("X-Remote", identity.user if identity is not None else User(""))
 
-    def refused(self, exchange: "Exchange") -> None:
+    def refused(self, exchange: "Exchange", *, proxied: bool) -> None:
         """Nothing was shown that could be refused."""
 
 
@@ -43,7 +53,13 @@ class RemoteApi:
 
     judges = False
 
-    def __init__(self, config: ClusterConfig) -> None:
+    def __init__(self, config: ClusterConfig, check: Callable[[], Awaitable[object]]) -> None:
+        """`check` asks the server something that nobody may who is refused, and obtains another credential then. Raises
+        StatusError or ApiUnreachable.
+        """
+        self._check = check
+        self._checked_at = -math.inf
+        self._checking: asyncio.Task[None] | None = None
         parts = urlsplit(config.server)
         self.prefix = parts.path.rstrip("/").encode()
         self.authority = parts.netloc.rpartition("@")[2]
@@ -76,9 +92,26 @@ class RemoteApi:
         self._show()
         return self._lines
 
-    def refused(self, exchange: "Exchange") -> None:  # noqa: ARG002
-        if self._shown is not None:
+    def refused(self, exchange: "Exchange", *, proxied: bool) -> None:  # noqa: ARG002
+        if proxied:
+            self._find_out()
+        elif self._shown is not None:
             self._config.credentials.refused(self._shown)
+
+    def _find_out(self) -> None:
+        """Whose 401 it was: a service's own is no reason to have a credential renewed, nor to ask more than seldom."""
+        loop = asyncio.get_running_loop()
+        if self._checking is None and loop.time() >= self._checked_at + CHECK_SECONDS:
+            self._checked_at = loop.time()
+            self._checking = loop.create_task(self._found_out(), name="check the credential")
+
+    async def _found_out(self) -> None:
+        try:
+            await self._check()
+        except (StatusError, ApiUnreachable) as error:
+            logger.info("checking the credential: %s", error)
+        finally:
+            self._checking = None
 
     def _show(self) -> None:
         """Takes up a credential that is another one than the last: its header lines, and connections of its own."""
@@ -117,9 +150,9 @@ class OwnApi(RemoteApi):
             return b"Authorization: %b\r\n" % authorization + asked
         return self.own_fields() + asked
 
-    def refused(self, exchange: "Exchange") -> None:
-        if h.AUTHORIZATION not in exchange.special:
-            super().refused(exchange)
+    def refused(self, exchange: "Exchange", *, proxied: bool) -> None:
+        if exchange.site is not None or h.AUTHORIZATION not in exchange.special:
+            super().refused(exchange, proxied=proxied)
 
 
 class ImpersonatingApi(RemoteApi):
