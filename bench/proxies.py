@@ -1,7 +1,7 @@
 """`portway proxy` beside `kubectl proxy`, both in front of the same Portway with a token, each way to a service.
 
 Port-forwarding leads to pods that somebody runs: it is measured on the demo's, whose programs are slower than nginx.
-What the cluster's own door answers with no proxy in front is measured beside them: on machines that all of them share no
+What the cluster's own door answers with no proxy in front is measured beside them: where all of them share a machine no
 proxy in front of it can have more.
 """
 
