@@ -162,6 +162,16 @@ def test_objects_come_and_go(both: Both, tmp_path: Path) -> None:
     both.door.ok("delete", "configmap", name, f"{name}-applied")
 
 
+def test_the_gateway_says_where_it_serves_and_by_which_way(made: tuple[Cluster, Cluster, str]) -> None:
+    _, door, _ = made
+    address = door.server.removeprefix("https://")
+    said = re.compile(
+        rf"portway: serving on {re.escape(address)}\n"
+        r"portway: services are reached by this way: direct \(direct: [\d.]+ ms; tunnel: .*; through: what remains\)\n"
+    )
+    wait_until(lambda: said.fullmatch(door.output.read_text()), f"it said: {door.output.read_text()}")
+
+
 def test_port_forward(both: Both) -> None:
     with both.door.running("port-forward", "--address=127.0.0.1", "svc/hello", ":80") as printed:
         first = printed.readline()

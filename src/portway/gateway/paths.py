@@ -71,6 +71,7 @@ class Paths:
     async def look(self) -> None:
         """Tries every way, and takes the best that works."""
         sample = list(itertools.islice(self._ready(), SAMPLE))
+        first = not self.found
         direct, tunnel = await asyncio.gather(self._try_directly(sample), self._try_tunnel(sample))
         self.found = (direct, tunnel, Probe(self._through.name, None, "what remains"))
         chosen: Reach = self._through
@@ -79,7 +80,7 @@ class Paths:
         elif tunnel.milliseconds is not None:
             chosen = self._tunnel
         before, self._locations.reach = self._locations.reach, chosen
-        if chosen is not before:
+        if first or chosen is not before:
             logger.info("services are reached by this way: %s", self.explain())
 
     def explain(self) -> str:

@@ -42,6 +42,7 @@ PR_SET_PDEATHSIG = 1
 
 
 Answers = Callable[[Followed, Health], LocalAnswers]
+Ready = Callable[[Listeners], None]
 
 
 class Worker:
@@ -72,7 +73,7 @@ class Worker:
         self._listeners = Listeners(door, settings)
         self._stop = asyncio.Event()
 
-    async def run(self, ready: Callable[[Listeners], None] | None = None) -> None:
+    async def run(self, ready: Ready | None = None) -> None:
         """Serves until stopped. `ready` is called once it listens."""
         self._obey_signals()
         try:
@@ -98,7 +99,7 @@ class Worker:
         elif signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # not under nohup: it ends with its terminal
             loop.add_signal_handler(signal.SIGHUP, self._stopped)
 
-    async def _serve(self, ready: Callable[[Listeners], None] | None) -> None:
+    async def _serve(self, ready: Ready | None) -> None:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._flush(), name="flush"), group.create_task(self._sweep(), name="sweep")]
             if not self._settings.authentication.local:
@@ -179,10 +180,10 @@ def _delegated(settings: GatewaySettings, clusters: Sequence[Followed]) -> Deleg
     return delegated
 
 
-async def _main(settings: GatewaySettings, index: int, answers: Answers | None) -> int:
+async def _main(settings: GatewaySettings, index: int, answers: Answers | None, ready: Ready | None) -> int:
     code = 0
     try:
-        await Worker(settings, index, answers).run()
+        await Worker(settings, index, answers).run(ready if index == 0 else None)
     except* (ListenError, ConfigurationError, KubeconfigError) as errors:
         print(f"portway: {errors.exceptions[0]}", file=sys.stderr, flush=True)
         code = EX_CONFIG
@@ -196,12 +197,13 @@ def prepare_process() -> None:
     gc.set_threshold(20000, 20, 20)
 
 
-def main(answers: Callable[[GatewaySettings], Answers] | None = None) -> None:
-    """The process. `answers`: what makes the door's own answers, of the settings."""
+def main(answers: Callable[[GatewaySettings], Answers] | None = None, ready: Ready | None = None) -> None:
+    """The process. `answers`: what makes the door's own answers, of the settings. `ready`: told by the first worker."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     prepare_process()
     settings = GatewaySettings.from_json(sys.stdin.read())
-    sys.exit(uvloop.run(_main(settings, int(sys.argv[1]), answers(settings) if answers is not None else None)))
+    made = answers(settings) if answers is not None else None
+    sys.exit(uvloop.run(_main(settings, int(sys.argv[1]), made, ready)))
 
 
 if __name__ == "__main__":
