@@ -280,8 +280,8 @@ def test_what_the_default_grants_is_this_and_no_more() -> None:
 
 def test_more_is_granted_only_where_it_is_needed() -> None:
     assert rules({"via": "tunnel"}) - rules({}) == {("get", "pods/portforward"), ("create", "pods/portforward")}
-    by_roles = ("roles", "rolebindings", "clusterroles", "clusterrolebindings", "namespaces", "serviceaccounts")
-    more = {(verb, what) for verb in ("list", "watch") for what in by_roles} | {("watch", "nodes")}
+    by_roles = ("roles", "rolebindings", "clusterroles", "clusterrolebindings")
+    more = {(verb, what) for verb in ("list", "watch") for what in by_roles}
     assert rules(VARIANTS["rbac-mode"]) - rules({}) == more
     assert rules({}) - rules(VARIANTS["rbac-mode"]) == {("create", "subjectaccessreviews")}
     assert ("create", "tokenreviews") not in rules({"tokenReview": False})

@@ -43,7 +43,10 @@ class Followed:
         config = ClusterConfig.local(settings.api_socket, DOOR) if embedded else _config(settings)
         self.client = client or ApiClient(config)
         self._retry_cap = 2.0 if embedded else 30.0
-        view = ClusterView(settings.namespaces, None if settings.authorization_mode == "RBAC" else ROUTED)
+        decides = settings.authorization_mode == "RBAC"
+        # Only the embedded API's door verifies service accounts' tokens itself, for which it must know what they name.
+        kinds = None if embedded and decides else (*ROUTED, *RBAC_KINDS) if decides else ROUTED
+        view = ClusterView(settings.namespaces, kinds)
         policy = AddressPolicy(settings.cluster_cidrs)
         endpoints = Endpoints()
         self._forwarder = PortForwarder(config)
