@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portway.gateway.record import Record
-from portway.gateway.record.audit import AuditFormatter, source_ips
+from portway.gateway.record.audit import CLAIMS, TARGET_LIMIT, TARGETS, AuditFormatter, Targets, source_ips
 from portway.gateway.record.policy import parse_policy
 from portway.kube.attributes import Attributes, parse
 from portway.kube.identity import User
@@ -95,6 +95,16 @@ def test_secrets_in_the_uri_are_gone() -> None:
     assert "hunter2" not in AuditFormatter().lines([record(uri=b"/a?password=hunter2")])[0]
 
 
+def test_targets_are_remembered_without_their_secrets_and_not_without_bound() -> None:
+    targets = Targets()
+    for n in range(TARGETS + 10):
+        assert targets[b"/%d?token=a" % n] == f'"/{n}?token=REDACTED"'
+    assert 0 < len(targets) <= TARGETS
+    long = b"/" + b"x" * TARGET_LIMIT
+    assert targets[long] == f'"{long.decode()}"'
+    assert long not in targets
+
+
 @pytest.mark.parametrize(
     ("forwarded_for", "addresses"),
     [
@@ -103,6 +113,7 @@ def test_secrets_in_the_uri_are_gone() -> None:
         (b"1.2.3.4, 2001:DB8::1,10.0.0.1", ["1.2.3.4", "2001:db8::1", "10.0.0.1"]),
         (b'"evil", unknown, 1.2.3.4:80', ["10.0.0.1"]),
         (b"\xff,,", ["10.0.0.1"]),
+        (b"1.1.1.1," + b",".join([b"2.2.2.2"] * CLAIMS), ["2.2.2.2", "10.0.0.1"]),
     ],
 )
 def test_source_addresses(forwarded_for: bytes | None, addresses: list[str]) -> None:

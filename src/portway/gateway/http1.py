@@ -22,7 +22,7 @@ from portway.kube.errors import (
     TooManyRequests,
     method_not_allowed,
 )
-from portway.kube.proxyurl import plain_request, plain_request_at_host
+from portway.kube.proxyurl import plain_request, plain_request_at_host, plain_rest
 
 if TYPE_CHECKING:
     from portway.gateway.authentication import Identity
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 LINGER = 5.0
 """Seconds that a refused upload may go on before the connection is cut (RFC 9112 section 9.6)."""
 NEVER = float("inf")
+VERSION = b" HTTP/1.1"
 _LAST = frozenset((b"CONNECT", b"TRACE"))
 """Methods that are refused; what follows the first is no HTTP to whoever sent it."""
 
@@ -170,14 +171,21 @@ class Downstream(asyncio.Protocol):
         end = len(data) - len(fields)
         if end <= 0 or not last.done or not data.endswith(fields) or end > self.door.limits.url_bytes:
             return False
-        line = (plain_request if last.site is None else plain_request_at_host)(data, 0, end)
-        if line is None:
-            return False
-        self.active = last
         deadline, self.deadline = self.deadline, NEVER
-        method, target, prefix, path, query = line.groups(b"")  # for CPython 3.11 a call with a star is a slow one
-        if last.again(method, target, prefix, path, query):
-            return True
+        self.active = last
+        opening = last.opening
+        if opening and data.startswith(opening):
+            rest = plain_rest(data, len(opening), end)
+            if rest is not None:
+                path, query = rest.groups(b"")
+                if last.again(data[len(last.method) + 1 : end - len(VERSION)], path, query):
+                    return True
+        else:
+            line = (plain_request if last.site is None else plain_request_at_host)(data, 0, end)
+            if line is not None:
+                method, target, prefix, path, query = line.groups(b"")  # CPython 3.11 is slow to call with a star
+                if last.again_elsewhere(method, target, prefix, path, query):
+                    return True
         self.active, self.deadline = None, deadline
         return False
 

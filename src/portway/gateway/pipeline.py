@@ -351,6 +351,8 @@ class Door:
         single = exchange.upgrade or exchange.chunked or exchange.acting is not None
         if single or not self.places.repeats(exchange):
             exchange.rest = b""
+        else:
+            exchange.remember(grant.prefix)
 
     def _route_api(self, exchange: Exchange, grant: Grant) -> None:
         path, _, query = exchange.target.partition(b"?")

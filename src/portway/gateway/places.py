@@ -50,6 +50,8 @@ class Places:
         self._stripped = b"" if self._below.startswith(b"/api") else self._below
         self.several = bool(self._named or hosts is not None or filter is not None or self._below)
         """Whether there is anything to ask."""
+        self.filtered = filter is not None
+        """Whether `lets_through` can say no."""
 
     def repeats(self, exchange: "Exchange") -> bool:
         """Whether the header fields of a request say where the connection's next one with the same fields leads."""

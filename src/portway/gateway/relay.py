@@ -75,7 +75,9 @@ class Exchange:
         "message",
         "method",
         "old",
+        "opening",
         "path",
+        "place",
         "problem",
         "query",
         "received",
@@ -133,6 +135,11 @@ class Exchange:
         """The forwarded head after its first lines: what does not depend on the target. Empty where that can't serve
         another request.
         """
+        self.opening = b""
+        """How the request line of another such request would begin, up to the backend's own path; `place` is what the
+        decision on it is remembered by.
+        """
+        self.place: tuple[bytes, bytes | Site] = b"", b""
         self.stamp: object = None
         """What `rest` shows to the API server, where that is who it is for; None where it is for a backend."""
         self.confirmed = False
@@ -164,29 +171,28 @@ class Exchange:
         self._rewritten: RewrittenBody | None = None
         self._pumping = False
 
-    def again(self, method: bytes, target: bytes, prefix: bytes, path: bytes, query: bytes) -> bool:
-        """Serves a request with the very same header fields on the same connection: same caller, same fields forwarded.
+    def again(self, target: bytes, path: bytes, query: bytes) -> bool:
+        """Serves a request that begins with `opening` and has the very same header fields on the same connection: same
+        caller, same service, same fields forwarded.
 
-        The decision is looked up for its own method and target. False when there is none that holds, or the caller does
-        not count any more: then the request must walk through the steps.
+        False when the decision does not hold or the caller does not count any more: then the request must walk through
+        the steps.
         """
-        identity, door = self.identity, self.door
-        if not self.rest or self.dialling or identity is None or (identity.ambient and method != self.method):
+        identity, door, method = self.identity, self.door, self.method
+        if not self.rest or self.dialling or identity is None:
             return False
-        grant: Grant | None = identity.decisions.get((method, prefix if self.site is None else self.site))
+        grant: Grant | None = identity.decisions.get(self.place)
         if grant is None or (grant.cluster.api.stamp if grant.through else None) is not self.stamp:
             return False
-        if not grant.holds(door.now, door.loop) or not door.places.lets_through(method, target, self):
+        places = door.places
+        if not grant.holds(door.now, door.loop) or (places.filtered and not places.lets_through(method, target, self)):
             return False
         now = time()
         if not identity.valid or identity.expires <= now:
             return False
         self._begin(now)
-        if grant is not self.grant or method != self.method:
-            self.who = None
-            self.grant = grant
-            self.attributes = grant.attributes
-            self.method = method
+        if grant is not self.grant:
+            self.grant, self.attributes, self.who = grant, grant.attributes, None
         self.target, self.path, self.query = target, path, query
         self.body_done = True
         self.audit_id = door.next_audit_id()
@@ -197,9 +203,22 @@ class Exchange:
             self.head = b"".join((method, b" ", path, query, b" HTTP/1.1\r\n", self.rest))
         else:
             uri = b" HTTP/1.1\r\nX-Forwarded-Uri: "
-            self.head = b"".join((method, b" ", path, query, uri, prefix, path, b"\r\n", self.rest))
+            self.head = b"".join((method, b" ", path, query, uri, grant.prefix, path, b"\r\n", self.rest))
         self._attempt("")
         return True
+
+    def again_elsewhere(self, method: bytes, target: bytes, prefix: bytes, path: bytes, query: bytes) -> bool:
+        """The same with another method or service."""
+        if self.identity is None or (self.identity.ambient and method != self.method):
+            return False
+        self.method, self.grant = method, None
+        self.remember(prefix)
+        return self.again(target, path, query)
+
+    def remember(self, prefix: bytes) -> None:
+        """Which requests `again` is for: those of this method, to the service with this prefix, or to the site."""
+        self.opening = b"%b %b" % (self.method, prefix)
+        self.place = self.method, prefix if self.site is None else self.site
 
     @property
     def plain(self) -> bool:

@@ -35,6 +35,8 @@ plain_request_at_host: Final = re.compile(
     rb"(GET|HEAD|OPTIONS|DELETE) (()%b%b) HTTP/1\.1" % (_SEGMENTS, _QUERY)
 ).fullmatch
 """The same for a request to a service's own host name: nothing of the target is the API's."""
+plain_rest: Final = re.compile(rb"%b%b HTTP/1\.1" % (_SEGMENTS, _QUERY)).fullmatch
+"""The end of such a line, behind what is the API's: its groups are the path and the query."""
 _LEGAL = b"!$&'()*+,;=:@/%"
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _DOT = re.compile(rb"(?:\.|%2[eE]){1,2}\Z")

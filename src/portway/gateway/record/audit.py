@@ -19,6 +19,10 @@ from portway.kube.attributes import Attributes
 CLAIMS = 64
 """Addresses of X-Forwarded-For that are looked at, the last ones."""
 
+TARGETS = 1024
+TARGET_LIMIT = 512
+"""How many request targets are remembered as the log has them, and how long they may be."""
+
 USER_AGENT_LIMIT = 1024
 """Characters of User-Agent that are logged, as upstream."""
 
@@ -40,6 +44,18 @@ REASONS = {
 _HEAD = '{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":'
 
 
+class Targets(dict[bytes, str]):
+    """Request targets as JSON, secrets redacted. Index it; it keeps short ones, and forgets now and then."""
+
+    def __missing__(self, uri: bytes) -> str:
+        text = quoted(redacted(uri))
+        if len(uri) <= TARGET_LIMIT:
+            if len(self) >= TARGETS:
+                self.clear()
+            self[uri] = text
+        return text
+
+
 class AuditFormatter:
     """Turns records into lines."""
 
@@ -47,10 +63,11 @@ class AuditFormatter:
         """Without a policy every event is wanted."""
         self._policy = policy
         self._seconds = Seconds()
+        self._targets = Targets()
 
     def lines(self, batch: Iterable[Record]) -> list[str]:
         """One line for each record that the policy wants, ASCII, each ending in a newline."""
-        seconds, policy = self._seconds, self._policy
+        seconds, targets, policy = self._seconds, self._targets, self._policy
         lines = []
         for who, started, duration, audit_id, stage, uri, status, _received, _sent, _upstream, message in batch:
             if policy is not None and not policy.wants(who.identity, who.attributes, stage):
@@ -61,7 +78,7 @@ class AuditFormatter:
             ended = started + duration
             first, last = int(started), int(ended)
             lines.append(
-                f'{_HEAD}"{audit_id}","stage":"{stage}","requestURI":{quoted(redacted(uri))}{common}'
+                f'{_HEAD}"{audit_id}","stage":"{stage}","requestURI":{targets[uri]}{common}'
                 f',"responseStatus":{{"metadata":{{}}{_failure(status, message) if message else ""},"code":{status}}}'
                 # Microseconds in six digits: cheaper than a format with leading zeros.
                 f',"requestReceivedTimestamp":"{seconds[first]}{str(int((started - first) * 1e6) + 1000000)[1:]}Z"'
