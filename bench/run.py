@@ -3,12 +3,12 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bench import changes, cluster, forwarding, portway, proxies, websockets
-from bench.figures import DIRECT, PORTWAY, Check, DoorFigures, Figures, compare
+from bench.figures import DIRECT, PORTWAY, Check, DoorFigures, Figures, compare, ratio
 from bench.load import download, paced, saturate
 from bench.peers import PEERS, Door
 from bench.portway import Portway
@@ -23,8 +23,8 @@ class Options:
     """What to measure, and for how long: `rounds` of `seconds` each."""
 
     measures: tuple[str, ...] = MEASURES
-    rounds: int = 5
-    seconds: float = 5.0
+    rounds: int = 9
+    seconds: float = 2.0
     websockets: int = 10_000
     services: int = 10_000
     changes: int = 200
@@ -52,7 +52,7 @@ def _measure(stage: Stage, options: Options, figures: Figures) -> None:
         small = portway.start(stage, PORTWAY, {"web": stage.port, "sockets": holder})
         if "memory" in options.measures:
             _rest(small, figures)
-        if {"throughput", "body", "latency"} & set(options.measures):
+        if _BY_DOOR.keys() & set(options.measures):
             _in_turns(_doors(stage, small, figures), options, figures)
         if "websockets" in options.measures:
             _websockets(small, options, figures)
@@ -99,23 +99,35 @@ def _in_turns(doors: list[Door], options: Options, figures: Figures) -> None:
         with _noted(figures, door.name):
             saturate(door, 1, tls=bool(door.tls_port))  # warm
     for turn in range(options.rounds):
-        for door in doors:
-            _tell(f"round {turn + 1} of {options.rounds}: {door.name}")
-            with _noted(figures, door.name):
-                _round(door, options, figures.doors[door.name])
+        for measure in (m for m in _BY_DOOR if m in options.measures):
+            _tell(f"round {turn + 1} of {options.rounds}: {measure}")
+            for door in doors:
+                with _noted(figures, door.name):
+                    _BY_DOOR[measure](door, options, figures.doors[door.name])
 
 
-def _round(door: Door, options: Options, found: DoorFigures) -> None:
-    if "throughput" in options.measures:
-        found.saturation.append(saturate(door, options.seconds, tls=bool(door.tls_port)))
-    if "latency" in options.measures:
-        if door.tls_port:
-            found.tls_paced.append(paced(door, options.seconds, tls=True))
-        found.plain_paced.append(paced(door, options.seconds, tls=False))
-    if "body" in options.measures:
-        if door.tls_port:
-            found.tls_body.append(download(door, FILE_SIZE, tls=True))
-        found.plain_body.append(download(door, FILE_SIZE, tls=False))
+def _throughput(door: Door, options: Options, found: DoorFigures) -> None:
+    found.saturation.append(saturate(door, options.seconds, tls=bool(door.tls_port)))
+
+
+def _latency(door: Door, options: Options, found: DoorFigures) -> None:
+    if door.tls_port:
+        found.tls_paced.append(paced(door, options.seconds, tls=True))
+    found.plain_paced.append(paced(door, options.seconds, tls=False))
+
+
+def _body(door: Door, _options: Options, found: DoorFigures) -> None:
+    if door.tls_port:
+        found.tls_body.append(download(door, FILE_SIZE, tls=True))
+    found.plain_body.append(download(door, FILE_SIZE, tls=False))
+
+
+_BY_DOOR: Mapping[str, Callable[[Door, Options, DoorFigures], None]] = {
+    "throughput": _throughput,
+    "latency": _latency,
+    "body": _body,
+}
+"""Measured door after door, so that no two that are compared are far apart in time."""
 
 
 def _rest(small: Portway, figures: Figures) -> None:
@@ -154,7 +166,7 @@ def _scale(stage: Stage, small: Portway, options: Options, figures: Figures) -> 
         _tell(f"round {turn + 1}: small and large cluster")
         rates["small"].append(saturate(small.web, options.seconds).rate)
         rates["large"].append(saturate(large.web, options.seconds).rate)
-    share = sorted(rates["large"])[len(rates["large"]) // 2] / sorted(rates["small"])[len(rates["small"]) // 2]
+    share = ratio(rates["large"], rates["small"]) or 0.0
     figures.checks.append(Check(f"req/s {size}, of that with 10", "≥ 0.97", f"{share:.2f}", share >= 0.97))
     figures.checks.append(Check(f"RSS {size}, a worker", "", f"{each:.0f} MiB", None))
     _tell(f"{options.changes} endpoint changes")
