@@ -287,6 +287,8 @@ class Session:
 
     def _write(self, *parts: bytes) -> None:
         """Sends them, together with what else is written in this turn of the loop."""
+        if self._carrier is None:
+            return
         if not self._unsent:
             self._loop.call_soon(self._flush)
         self._unsent += parts
