@@ -45,15 +45,17 @@ class Processes:
         self._running.append((name, process))
         return process.pid
 
-    def wait_for(self, name: str, ready: Callable[[], bool], timeout: float = 20) -> None:
-        """Until `ready()`; BenchError with the end of the log when the process ends or the time is up."""
+    def wait_for(self, name: str, ready: Callable[[], bool], timeout: float = 20, pause: float = 0.05) -> None:
+        """Until `ready()`, asked every `pause` seconds. BenchError with the end of the log when the process ends or the
+        time is up.
+        """
         process = dict(self._running)[name]
         deadline = time.monotonic() + timeout
         while not ready():
             if process.poll() is not None or time.monotonic() > deadline:
                 log = (self._directory / f"{name}.log").read_text(errors="replace").strip().splitlines()
                 raise BenchError(f"{name} did not start: {log[-1] if log else 'it said nothing'}")
-            time.sleep(0.05)
+            time.sleep(pause)
 
     def stop(self, name: str) -> None:
         """SIGTERM, and SIGKILL to its session after 10 s."""

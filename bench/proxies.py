@@ -7,8 +7,11 @@ machine that all of them share, that is how far another hop over TLS can get.
 
 import dataclasses
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from statistics import median
 
 from bench import portway
@@ -16,8 +19,8 @@ from bench.figures import Check, ratio
 from bench.load import Saturation, saturate
 from bench.peers import Door
 from bench.portway import ADMIN, Portway
-from bench.process import accepts, free_port
-from bench.programs import HAPROXY
+from bench.process import BenchError, accepts, free_port
+from bench.programs import HAPROXY, KUBECTL
 from bench.stage import Stage
 
 TARGET = 5.0
@@ -33,6 +36,38 @@ def measure(stage: Stage, small: Portway, rounds: int, seconds: float) -> Iterat
         yield from _compare(stage, demo, ("tunnel",), ADMIN, HELLO, rounds, seconds)
     finally:
         portway.stop(stage, demo)
+
+
+def first_byte(stage: Stage, cluster: Portway, rounds: int) -> dict[str, float]:
+    """Seconds from the start of `portway proxy`, and of kubectl's, to the first byte of a service: medians."""
+    path = KUBECTL.find()
+    if path is None:
+        raise BenchError(f"not installed: {KUBECTL.install}")
+    flag = f"--kubeconfig={portway.kubeconfig(stage, cluster)}"
+    commands: dict[str, list[str | Path]] = {
+        "portway proxy": [sys.executable, "-m", "portway", "proxy", flag],
+        "kubectl proxy": [path, flag, "proxy"],
+    }
+    found: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(rounds):
+        for name, command in commands.items():
+            port = free_port()
+            door = Door(name, 0, port, cluster.web.prefix)
+            started = time.monotonic()
+            process = f"{name}-{port}".replace(" ", "-")
+            stage.processes.start(process, [*command, f"--port={port}"])
+            stage.processes.wait_for(process, partial(_answers, door.url("/", tls=False)), pause=0.002)
+            found[name].append(time.monotonic() - started)
+            stage.processes.stop(process)
+    return {name: median(seconds) for name, seconds in found.items()}
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return bool(answer.read(1))
+    except OSError:
+        return False
 
 
 def _compare(
