@@ -76,10 +76,13 @@ class Figures:
 
 def ratio(ones: Sequence[float], others: Sequence[float]) -> float | None:
     """The median of the rounds' ratios: a machine that is slower for a while is slower for both in that round."""
-    return _median([one / other for one, other in zip(ones, others, strict=False) if other])
+    if len(ones) != len(others):  # a round was lost
+        one, other = _median(ones), _median(others)
+        return one / other if one and other else None
+    return _median([one / other for one, other in zip(ones, others, strict=True) if other])
 
 
-def _median(values: list[float]) -> float | None:
+def _median(values: Sequence[float]) -> float | None:
     return median(values) if values else None
 
 

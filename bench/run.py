@@ -170,9 +170,10 @@ def _scale(stage: Stage, small: Portway, options: Options, figures: Figures) -> 
     figures.checks.append(Check(f"req/s {size}, of that with 10", "≥ 0.97", f"{share:.2f}", share >= 0.97))
     figures.checks.append(Check(f"RSS {size}, a worker", "", f"{each:.0f} MiB", None))
     _tell("start to first byte")
-    took = proxies.first_byte(stage, large, max(3, options.rounds))
-    said = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in took.items())
-    figures.checks.append(Check(f"start to first byte {size}", "", said, None))
+    with _noted(figures, "start to first byte"):
+        took = proxies.first_byte(stage, large, max(3, options.rounds))
+        said = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in took.items())
+        figures.checks.append(Check(f"start to first byte {size}", "", said, None))
     _tell(f"{options.changes} endpoint changes")
     times = changes.measure(large, "move", ((stage.address, stage.port), (stage.address, stage.other)), options.changes)
     p50, p99 = (times[len(times) * which // 100] * 1e3 for which in (50, 99))

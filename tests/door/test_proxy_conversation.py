@@ -594,3 +594,25 @@ def test_an_api_server_that_is_gone(make_proxy: MakeProxy) -> None:
         client.send(raw)
         code, _, body = client.response()
         assert (code, json.loads(body)["reason"]) == (503, "ServiceUnavailable")
+
+
+def test_a_decision_that_was_never_followed_leads_nowhere_wrong(proxy: Proxy) -> None:
+    """A redirect to the slash is answered before it is known where to go: the next to use its decision must look."""
+    door, api = proxy
+    warm, other = door.client(), door.client()
+    warm.send(get(f"{WEB}/x"))
+    upstream = api.accept()
+    upstream.head()
+    upstream.send(OK)
+    assert warm.response()[0] == 200
+    (identity,) = {down.active or down._last for down in door.door.crowd.connections if down._last is not None}
+    assert identity.identity is not None
+    door.on_loop(identity.identity.decisions.clear)
+    other.send(get(WEB))
+    assert other.response()[0] == 301
+    warm.send(get(f"{WEB}/x"))
+    upstream.head()
+    upstream.send(GONE)
+    assert warm.response()[0] == 200
+    for wire in (warm, other, upstream):
+        wire.close()

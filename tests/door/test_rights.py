@@ -1,15 +1,15 @@
 """What callers may do, asked as the caller: who is asked, how often, and what happens when nobody answers."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import pytest
 
 from portway.client.api import ApiClient
-from portway.client.permissions import Permissions
+from portway.client.permissions import AT_ONCE, Permissions
 from portway.client.protocol import ApiUnreachable
-from portway.door.rights import BELIEVED, KEPT, UNANSWERED, Rights
+from portway.door.rights import BELIEVED, KEPT, PATIENCE, UNANSWERED, Rights
 from portway.gateway.upstream.api import impersonating
 from portway.kube.errors import BadRequest, Forbidden, Unauthorized
 from portway.kube.identity import User
@@ -23,10 +23,14 @@ class Api:
     def __init__(self) -> None:
         self.asked: list[tuple[Mapping[str, str], str]] = []
         self.fails: Exception | None = None
+        self.takes: Callable[[], None] = lambda: None
+        self.silent = False
 
     async def create(self, path: str, obj: dict[str, Any], headers: tuple[tuple[str, str], ...] = ()) -> dict[str, Any]:
         assert path == "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
         self.asked.append((dict(headers), obj["spec"]["namespace"]))
+        self.takes()
+        await asyncio.sleep(60 if self.silent else 0)
         if self.fails is not None:
             raise self.fails
         rule = {"verbs": ["get"], "apiGroups": [""], "resources": ["services/proxy"]}
@@ -83,14 +87,16 @@ def test_it_is_asked_as_the_caller_and_once(rights: Rights, api: Api, clock: Clo
     assert len(api.asked) == 4
 
 
-@pytest.mark.parametrize("error", [ApiUnreachable("gone"), TimeoutError()])
+@pytest.mark.parametrize("silent", [False, True])
 def test_an_api_that_does_not_answer_is_asked_again_soon(
-    rights: Rights, api: Api, clock: Clock, error: Exception
+    rights: Rights, api: Api, clock: Clock, monkeypatch: pytest.MonkeyPatch, silent: bool
 ) -> None:
-    api.fails = error
+    monkeypatch.setattr("portway.door.rights.PATIENCE", 0.01)
+    api.fails = ApiUnreachable("gone")
+    api.silent = silent
     assert learn(rights, ANN, "a")["a"].verbs(["web"]) is None
     assert not callable(rights.known(ANN, ["a"]))
-    api.fails = None
+    api.fails, api.silent = None, False
     clock.now = UNANSWERED
     assert learn(rights, ANN, "a")["a"].verbs(["web"]) == ("get",)
 
@@ -112,3 +118,36 @@ def test_what_is_remembered_is_bounded(rights: Rights) -> None:
     learn(rights, JOE, "a", "b")
     assert callable(rights.known(ANN, ["n1"]))
     assert not callable(rights.known(JOE, ["a", "b"]))
+
+
+@pytest.mark.parametrize("fails", [None, ApiUnreachable("gone")])
+def test_what_runs_out_while_the_rest_is_asked_for_is_asked_for_with_it(
+    rights: Rights, api: Api, clock: Clock, fails: Exception | None
+) -> None:
+    """Else the two would run out by turns, and nobody would ever be answered."""
+    learn(rights, ANN, "a")
+    clock.now = BELIEVED - 0.1
+    api.fails = fails
+
+    def slow() -> None:
+        clock.now += PATIENCE
+
+    api.takes = slow
+    assert set(learn(rights, ANN, "a", "b")) == {"a", "b"}
+
+
+def test_a_user_asks_one_question_at_a_time(rights: Rights, api: Api) -> None:
+    async def both() -> None:
+        first, second = rights.known(ANN, ["a", "b"]), rights.known(ANN, ["a", "b"])
+        assert callable(first)
+        assert callable(second)
+        await asyncio.gather(first(), second())
+
+    asyncio.run(both())
+    assert [namespace for _, namespace in api.asked] == ["a", "b"]
+
+
+def test_when_nobody_answers_no_more_is_asked(rights: Rights, api: Api) -> None:
+    api.fails = ApiUnreachable("gone")
+    learn(rights, ANN, *(f"n{i}" for i in range(500)))
+    assert len(api.asked) <= 2 * AT_ONCE

@@ -95,6 +95,12 @@ def test_secrets_in_the_uri_are_gone() -> None:
     assert "hunter2" not in AuditFormatter().lines([record(uri=b"/a?password=hunter2")])[0]
 
 
+def test_an_address_with_a_quotation_mark_does_not_end_the_line() -> None:
+    found = event(record(forwarded_for=b'::1%"]}', peer='fe80::1%"]}'))
+    assert found["sourceIPs"] == ['fe80::1%"]}']
+    assert found["responseStatus"]["code"] == 200
+
+
 def test_targets_are_remembered_without_their_secrets_and_not_without_bound() -> None:
     targets = Targets()
     for n in range(TARGETS + 10):
@@ -113,6 +119,7 @@ def test_targets_are_remembered_without_their_secrets_and_not_without_bound() ->
         (b"1.2.3.4, 2001:DB8::1,10.0.0.1", ["1.2.3.4", "2001:db8::1", "10.0.0.1"]),
         (b'"evil", unknown, 1.2.3.4:80', ["10.0.0.1"]),
         (b"\xff,,", ["10.0.0.1"]),
+        (b'::1%", ::2%"]}, ::3%eth0, ::4', ["::4", "10.0.0.1"]),
         (b"1.1.1.1," + b",".join([b"2.2.2.2"] * CLAIMS), ["2.2.2.2", "10.0.0.1"]),
     ],
 )

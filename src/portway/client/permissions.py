@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
+from portway.client.protocol import ApiUnreachable
 from portway.kube.errors import StatusError
 from portway.kube.objects import Object
 from portway.kube.rules import Rule
@@ -67,4 +68,9 @@ async def permissions(client: Reviews, namespaces: Iterable[str]) -> Mapping[str
         rules = map(Rule.from_object, status.get("resourceRules") or ())
         return namespace, Permissions(rules, incomplete=bool(status.get("incomplete")))
 
-    return dict(await asyncio.gather(*map(ask, dict.fromkeys(namespaces))))
+    try:
+        async with asyncio.TaskGroup() as group:  # the first that nobody answers ends the others
+            asked = [group.create_task(ask(namespace)) for namespace in dict.fromkeys(namespaces)]
+    except* ApiUnreachable as errors:
+        raise errors.exceptions[0] from None
+    return dict(task.result() for task in asked)

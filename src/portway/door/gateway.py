@@ -12,9 +12,10 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-from portway.client.kubeconfig import KubeconfigError, Overrides, load
+from portway.client.kubeconfig import KubeconfigError
 from portway.door.errors import DoorError
 from portway.door.settings import GatewayOptions
+from portway.gateway.assembly import cluster_config
 from portway.gateway.settings import (
     Authentication,
     ClusterSettings,
@@ -60,7 +61,7 @@ def _supervised(settings: GatewayOptions, gateway: GatewaySettings, environment:
 def _check(settings: GatewayOptions) -> None:
     """Everything that can be found to be wrong before a worker starts."""
     try:
-        load(str(settings.kubeconfig or "")).resolve(Overrides(context=settings.context))
+        cluster_config(gateway_settings(settings).clusters[0])
     except KubeconfigError as error:
         raise DoorError(f"{error}; --kubeconfig or $KUBECONFIG names another file") from error
     family = socket.AF_INET6 if ":" in settings.bind_address else socket.AF_INET

@@ -33,21 +33,29 @@ class Rights:
         self._headers = headers
         self._clock = clock
         self._known: dict[tuple[User, str], tuple[Permissions, float]] = {}
+        self._asking: dict[User, asyncio.Task[None]] = {}
 
     def known(self, user: User, namespaces: Iterable[str]) -> Mapping[str, Permissions] | Callable[[], Awaitable[None]]:
-        """What is known of all of them, or how to find out what is not."""
+        """What is known of all of them, or how to find out: of all together, so that they are known together."""
         now = self._clock()
-        found: dict[str, Permissions] = {}
-        missing = []
-        for namespace in dict.fromkeys(namespaces):
+        wanted = tuple(dict.fromkeys(namespaces))
+        found = {}
+        for namespace in wanted:
             permission, until = self._known.get((user, namespace), (UNKNOWN, 0.0))
-            if until > now:
-                found[namespace] = permission
-            else:
-                missing.append(namespace)
-        return (lambda: self._ask(user, missing)) if missing else found
+            if until <= now:
+                return lambda: self._ask(user, wanted)
+            found[namespace] = permission
+        return found
 
-    async def _ask(self, user: User, namespaces: list[str]) -> None:
+    async def _ask(self, user: User, namespaces: tuple[str, ...]) -> None:
+        """One question of a user's at a time; whoever asks meanwhile waits for its answer, and looks again."""
+        asking = self._asking.get(user)
+        if asking is None:
+            asking = self._asking[user] = asyncio.create_task(self._answer(user, namespaces), name="rights")
+            asking.add_done_callback(lambda _: self._asking.pop(user, None))
+        await asyncio.shield(asking)
+
+    async def _answer(self, user: User, namespaces: tuple[str, ...]) -> None:
         answers: Mapping[str, Permissions] = dict.fromkeys(namespaces, UNKNOWN)
         believed = UNANSWERED
         try:

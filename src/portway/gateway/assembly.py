@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from time import time
 
 from portway.client.api import ApiClient, ClusterConfig
-from portway.client.kubeconfig import Overrides, load
+from portway.client.kubeconfig import KubeconfigError, Overrides, load
 from portway.client.portforward.forwarder import PortForwarder
 from portway.client.state import RBAC_KINDS
 from portway.client.view import ROUTED, ClusterView
@@ -40,7 +40,7 @@ class Followed:
         `client`: another one than the settings say.
         """
         embedded = self._embedded = bool(settings.api_socket)
-        config = ClusterConfig.local(settings.api_socket, DOOR) if embedded else _config(settings)
+        config = ClusterConfig.local(settings.api_socket, DOOR) if embedded else cluster_config(settings)
         self.client = client or ApiClient(config)
         self._retry_cap = 2.0 if embedded else 30.0
         decides = settings.authorization_mode == "RBAC"
@@ -121,8 +121,13 @@ def _reach(via: str, ways: tuple[Direct, Tunnel, Through]) -> Reach:
     return next((way for way in ways if way.name == via), ways[-1])
 
 
-def _config(settings: ClusterSettings) -> ClusterConfig:
-    return load(settings.kubeconfig).resolve(Overrides(**settings.overrides))
+def cluster_config(settings: ClusterSettings) -> ClusterConfig:
+    """Where a cluster is and who the door is there. KubeconfigError, also for who can't impersonate callers."""
+    config = load(settings.kubeconfig).resolve(Overrides(**settings.overrides))
+    if settings.identity == "impersonate" and config.headers:
+        # One request can name one user: the API server would take the kubeconfig's for every caller's.
+        raise KubeconfigError("the kubeconfig's user acts as another one (as): whoever impersonates callers can't")
+    return config
 
 
 def _authorizer(settings: ClusterSettings, view: ClusterView) -> Authorizer:

@@ -64,6 +64,8 @@ from portway.kube.proxyurl import (
 from portway.kube.rbac import Decision
 
 PROXIED: Final = frozenset((b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"HEAD", b"OPTIONS"))
+REPEATED: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"DELETE"))
+"""Methods whose requests may say nothing of a body: all header fields of one are forwarded as those of the next."""
 _METHODS: Final = {m: m.decode() for m in PROXIED}
 DECISIONS: Final = 1024
 """Decisions remembered for one identity."""
@@ -348,7 +350,7 @@ class Door:
             uri = b"" if exchange.upgrade else b"X-Forwarded-Uri: %b\r\n" % forwarded_uri(grant.prefix, raw, path)
             exchange.rest = rest_of_head(exchange, exchange.down.forwarded_for(special.get(h.FORWARDED_FOR)))
             exchange.head = b"%b %b%b HTTP/1.1\r\n%b%b" % (method, path, query, uri, exchange.rest)
-        single = exchange.upgrade or exchange.chunked or exchange.acting is not None
+        single = exchange.upgrade or exchange.chunked or exchange.acting is not None or method not in REPEATED
         if single or not self.places.repeats(exchange):
             exchange.rest = b""
         else:

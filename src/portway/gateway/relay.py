@@ -184,6 +184,8 @@ class Exchange:
         grant: Grant | None = identity.decisions.get(self.place)
         if grant is None or (grant.cluster.api.stamp if grant.through else None) is not self.stamp:
             return False
+        if grant.through:
+            grant.endpoints = grant.cluster.api.endpoints  # of the credential that is shown now
         places = door.places
         if not grant.holds(door.now, door.loop) or (places.filtered and not places.lets_through(method, target, self)):
             return False

@@ -91,7 +91,7 @@ def _common(who: Circumstances) -> str:
     text = f',"verb":{quoted(who.attributes.verb)},"user":{who.identity.audit.decode()}'
     if who.impersonated is not None:
         text += f',"impersonatedUser":{user_json(who.impersonated).decode()}'
-    addresses = ",".join(f'"{address}"' for address in source_ips(who.forwarded_for, who.peer))
+    addresses = ",".join(map(quoted, source_ips(who.forwarded_for, who.peer)))
     text += f',"sourceIPs":[{addresses}]'
     if who.agent:
         text += f',"userAgent":{quoted(_shortened(who.agent.decode("utf-8", "backslashreplace")))}'
@@ -120,13 +120,18 @@ def _object(attributes: Attributes) -> str:
 
 
 def source_ips(forwarded_for: bytes | None, peer: str) -> list[str]:
-    """Addresses of X-Forwarded-For that are addresses, then the peer, each once: all but the last are mere claims."""
+    """Addresses of X-Forwarded-For that are addresses, then the peer, each once: all but the last are mere claims.
+
+    Those with a scope are none: what stands behind the percent sign may be anything.
+    """
     addresses = []
     for part in forwarded_for.decode("ascii", "replace").rsplit(",", CLAIMS)[-CLAIMS:] if forwarded_for else ():
         try:
-            addresses.append(str(ip_address(part.strip())))
+            address = ip_address(part.strip())
         except ValueError:
             continue
+        if getattr(address, "scope_id", None) is None:
+            addresses.append(str(address))
     return list(dict.fromkeys([*addresses, *([peer] if peer else [])]))
 
 
