@@ -2,11 +2,10 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import Final, Protocol
+from typing import Final
 
-from portway.client.protocol import ApiUnreachable
+from portway.client.protocol import ApiUnreachable, Creates
 from portway.kube.errors import StatusError
-from portway.kube.objects import Object
 from portway.kube.rules import Rule
 
 VERBS: Final = ("get", "create", "update", "patch", "delete")
@@ -15,12 +14,6 @@ AT_ONCE: Final = 16
 """Reviews that are asked for at the same time."""
 _RESOURCES: Final = frozenset(("services/proxy", "*/proxy", "*"))
 _PATH: Final = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
-
-
-class Reviews(Protocol):
-    """The part of `protocol.Client` that asks."""
-
-    async def create(self, path: str, obj: Object) -> Object: ...
 
 
 class Permissions:
@@ -50,7 +43,7 @@ UNKNOWN: Final = Permissions((), incomplete=True)
 """Nothing can be said."""
 
 
-async def permissions(client: Reviews, namespaces: Iterable[str]) -> Mapping[str, Permissions]:
+async def permissions(client: Creates, namespaces: Iterable[str]) -> Mapping[str, Permissions]:
     """By namespace. One that the server will not review counts as incomplete. Raises ApiUnreachable."""
     turns = asyncio.Semaphore(AT_ONCE)
 

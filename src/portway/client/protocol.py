@@ -48,6 +48,12 @@ class ListWatcher(Protocol):
         ...
 
 
+class Creates(Protocol):
+    """The part of a Client that asks reviews."""
+
+    async def create(self, path: str, obj: Object) -> Object: ...
+
+
 class Client(ListWatcher, Protocol):
     """Reads and writes objects. Every method raises StatusError with the API's answer, or ApiUnreachable."""
 

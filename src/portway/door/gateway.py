@@ -101,37 +101,49 @@ def gateway_settings(settings: GatewayOptions, run_dir: str = "") -> GatewaySett
         html_sandbox=settings.html_sandbox,
         host_bases=settings.domain,
         limits=Limits(**changed),
-        authentication=Authentication(
-            anonymous_auth=settings.anonymous_auth,
-            token_auth_file=_name(settings.token_auth_file),
-            basic_auth_file=_name(settings.basic_auth_file),
-            client_ca_file=_name(settings.client_ca_file),
-        ),
-        delegation=Delegation(
-            authentication_config=_name(settings.authentication_config),
-            oidc_issuer_url=settings.oidc_issuer_url,
-            oidc_client_id=settings.oidc_client_id,
-            oidc_ca_file=_name(settings.oidc_ca_file),
-            oidc_username_claim=settings.oidc_username_claim,
-            oidc_username_prefix=settings.oidc_username_prefix,
-            oidc_groups_claim=settings.oidc_groups_claim,
-            oidc_groups_prefix=settings.oidc_groups_prefix,
-            oidc_signing_algs=settings.oidc_signing_algs,
-            oidc_required_claims=settings.oidc_required_claim,
-            authentication_token_webhook=settings.authentication_token_webhook,
-            token_review_audiences=settings.api_audiences,
-            authentication_token_webhook_cache_ttl=settings.authentication_token_webhook_cache_ttl,
-            authorization_webhook_cache_authorized_ttl=settings.authorization_webhook_cache_authorized_ttl,
-            authorization_webhook_cache_unauthorized_ttl=settings.authorization_webhook_cache_unauthorized_ttl,
-            outage_grace=settings.outage_grace,
-        ),
-        record=Record(
-            audit_log_path=settings.audit_log_path,
-            audit_policy_file=_name(settings.audit_policy_file),
-            access_log=settings.access_log,
-            access_log_path=settings.access_log_path,
-            run_dir=run_dir,
-        ),
+        authentication=_authentication(settings),
+        delegation=_delegation(settings),
+        record=_record(settings, run_dir),
+    )
+
+
+def _authentication(settings: GatewayOptions) -> Authentication:
+    return Authentication(
+        anonymous_auth=settings.anonymous_auth,
+        token_auth_file=_name(settings.token_auth_file),
+        basic_auth_file=_name(settings.basic_auth_file),
+        client_ca_file=_name(settings.client_ca_file),
+    )
+
+
+def _delegation(settings: GatewayOptions) -> Delegation:
+    return Delegation(
+        authentication_config=_name(settings.authentication_config),
+        oidc_issuer_url=settings.oidc_issuer_url,
+        oidc_client_id=settings.oidc_client_id,
+        oidc_ca_file=_name(settings.oidc_ca_file),
+        oidc_username_claim=settings.oidc_username_claim,
+        oidc_username_prefix=settings.oidc_username_prefix,
+        oidc_groups_claim=settings.oidc_groups_claim,
+        oidc_groups_prefix=settings.oidc_groups_prefix,
+        oidc_signing_algs=settings.oidc_signing_algs,
+        oidc_required_claims=settings.oidc_required_claim,
+        authentication_token_webhook=settings.authentication_token_webhook,
+        token_review_audiences=settings.api_audiences,
+        authentication_token_webhook_cache_ttl=settings.authentication_token_webhook_cache_ttl,
+        authorization_webhook_cache_authorized_ttl=settings.authorization_webhook_cache_authorized_ttl,
+        authorization_webhook_cache_unauthorized_ttl=settings.authorization_webhook_cache_unauthorized_ttl,
+        outage_grace=settings.outage_grace,
+    )
+
+
+def _record(settings: GatewayOptions, run_dir: str) -> Record:
+    return Record(
+        audit_log_path=settings.audit_log_path,
+        audit_policy_file=_name(settings.audit_policy_file),
+        access_log=settings.access_log,
+        access_log_path=settings.access_log_path,
+        run_dir=run_dir,
     )
 
 

@@ -65,7 +65,7 @@ from portway.kube.rbac import Decision
 
 PROXIED: Final = frozenset((b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"HEAD", b"OPTIONS"))
 REPEATED: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"DELETE"))
-"""Methods whose requests may say nothing of a body: all header fields of one are forwarded as those of the next."""
+"""Methods whose requests name no length when they have no body: only these are served from the last one's fields."""
 _METHODS: Final = {m: m.decode() for m in PROXIED}
 DECISIONS: Final = 1024
 """Decisions remembered for one identity."""

@@ -12,9 +12,9 @@ anything of a question: a token is a question.
 import asyncio
 import random
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from portway.client.protocol import ApiUnreachable
+from portway.client.protocol import ApiUnreachable, Creates
 from portway.gateway.breaker import Breaker
 from portway.kube.errors import ServiceUnavailable, StatusError
 from portway.kube.objects import Object
@@ -39,12 +39,6 @@ class ReviewUnavailable(ServiceUnavailable):
 
 class ReviewRefused(ReviewUnavailable):
     """The API does not let the door ask."""
-
-
-class Creates(Protocol):
-    """The part of `portway.client.protocol.Client` that asks reviews."""
-
-    async def create(self, path: str, obj: Object) -> Object: ...
 
 
 class Reviewer:

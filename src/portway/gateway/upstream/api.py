@@ -42,7 +42,7 @@ class EmbeddedApi:
 
     def fields(self, exchange: "Exchange") -> bytes:
         identity = exchange.acting or exchange.identity
-        return identity_fields("X-Remote", identity.user if identity is not None else User(""))
+        return field_lines(identity_headers("X-Remote", identity.user if identity is not None else User("")))
 
     def refused(self, exchange: "Exchange", *, proxied: bool) -> None:
         """Nothing was shown that could be refused."""
@@ -166,11 +166,6 @@ class ImpersonatingApi(RemoteApi):
 def field_lines(fields: Iterable[tuple[str, str]]) -> bytes:
     """Header fields as they are sent."""
     return "".join(f"{name}: {value}\r\n" for name, value in fields).encode("utf-8")
-
-
-def identity_fields(family: str, user: User) -> bytes:
-    """See `identity_headers`, as they are sent."""
-    return field_lines(identity_headers(family, user))
 
 
 def impersonating(user: User) -> Headers:

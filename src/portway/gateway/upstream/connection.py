@@ -82,11 +82,10 @@ class Memo:
     each answer an Audit-Id of its own, which nobody is sent: whichever it is, the rest means the same.
     """
 
-    __slots__ = ("_audit", "_end", "_raw", "_rest", "head", "length", "skip", "status", "total")
+    __slots__ = ("_end", "_raw", "_rest", "head", "length", "skip", "status", "total")
 
     def __init__(self, raw: bytes, length: int, status: int, head: bytes) -> None:
         audit = _AUDIT_ID.search(raw)
-        self._audit = audit is not None
         self._raw, self._rest, self._end = raw, b"", 0
         if audit is not None:
             self._raw, self._rest, self._end = raw[: audit.start(1)], raw[audit.end() :], audit.end()
@@ -100,7 +99,7 @@ class Memo:
         """Whether it is the head of a message that is all of `data`."""
         if len(data) != self.total or not data.startswith(self._raw):
             return False
-        return not self._audit or (
+        return not self._end or (
             data.startswith(self._rest, self._end) and _ID(data, len(self._raw), self._end) is not None
         )
 
