@@ -65,6 +65,10 @@ class Client(ListWatcher, Protocol):
         """PUT an object; with metadata.resourceVersion it is a compare-and-swap (409 Conflict)."""
         ...
 
+    async def patch(self, path: str, patch: object, content_type: str = ...) -> Object:
+        """PATCH an object; `content_type` says which kind of patch it is."""
+        ...
+
     async def delete(self, path: str, options: Object | None = None) -> Object:
         """DELETE an object, with DeleteOptions."""
         ...
