@@ -22,6 +22,7 @@ _ORDER = (
     "events.k8s.io",
     "authentication.k8s.io",
     "authorization.k8s.io",
+    "networking.k8s.io",
     "rbac.authorization.k8s.io",
     "coordination.k8s.io",
     "discovery.k8s.io",

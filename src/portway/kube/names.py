@@ -12,6 +12,7 @@ from typing import Final
 
 _LABEL: Final = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN: Final = _LABEL + r"(\." + _LABEL + ")*"
+_WILDCARD: Final = r"\*\." + _SUBDOMAIN
 _DNS1035: Final = "[a-z]([-a-z0-9]*[a-z0-9])?"
 _QUALIFIED: Final = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _LABEL_VALUE: Final = f"({_QUALIFIED})?"
@@ -19,11 +20,14 @@ _CONFIG_KEY: Final = "[-._a-zA-Z0-9]+"
 
 _LABEL_RE: Final = re.compile(_LABEL)
 _SUBDOMAIN_RE: Final = re.compile(_SUBDOMAIN)
+_WILDCARD_RE: Final = re.compile(_WILDCARD)
 _DNS1035_RE: Final = re.compile(_DNS1035)
 _QUALIFIED_RE: Final = re.compile(_QUALIFIED)
 _LABEL_VALUE_RE: Final = re.compile(_LABEL_VALUE)
 _CONFIG_KEY_RE: Final = re.compile(_CONFIG_KEY)
 _PORT_NAME_RE: Final = re.compile("[-a-z0-9]+")
+_HTTP_PATH: Final = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+"
+_HTTP_PATH_RE: Final = re.compile(_HTTP_PATH)
 
 LABEL_LIMIT: Final = 63
 SUBDOMAIN_LIMIT: Final = 253
@@ -50,6 +54,20 @@ def is_dns1123_subdomain(value: str) -> list[str]:
         "and must start and end with an alphanumeric character"
     )
     return _too_long(value, SUBDOMAIN_LIMIT) + _mismatch(value, _SUBDOMAIN_RE, message, "example.com")
+
+
+def is_wildcard_dns1123_subdomain(value: str) -> list[str]:
+    """``*.`` and a subdomain (RFC 1034 §4.3.3): hosts of Ingress rules."""
+    message = (
+        "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of "
+        "lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character"
+    )
+    return _too_long(value, SUBDOMAIN_LIMIT) + _mismatch(value, _WILDCARD_RE, message, "*.example.com")
+
+
+def is_http_path(value: str) -> list[str]:
+    """What may stand behind the slash of a domain-prefixed path, as the name of an ingress controller."""
+    return _mismatch(value, _HTTP_PATH_RE, "Invalid path")
 
 
 def is_dns1035_label(value: str) -> list[str]:
@@ -153,6 +171,8 @@ def _mismatch(value: str, regex: re.Pattern[str], message: str, *examples: str) 
 
 
 def _regex_error(message: str, pattern: str, *examples: str) -> str:
+    if not examples:
+        return f"{message} (regex used for validation is '{pattern}')"
     # The comma and the two spaces between examples are upstream's.
     shown = " or ".join(f"'{example}', " for example in examples)
     return f"{message} (e.g. {shown}regex used for validation is '{pattern}')"

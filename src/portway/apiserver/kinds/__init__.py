@@ -9,12 +9,14 @@ from portway.apiserver.kinds.data import CONFIG_MAP, SECRET
 from portway.apiserver.kinds.endpoints import ENDPOINTS
 from portway.apiserver.kinds.endpointslices import ENDPOINT_SLICE
 from portway.apiserver.kinds.events import EVENT, NEW_EVENT
+from portway.apiserver.kinds.ingresses import INGRESS, INGRESS_CLASS
 from portway.apiserver.kinds.leases import LEASE
 from portway.apiserver.kinds.namespaces import NAMESPACE
 from portway.apiserver.kinds.nodes import NODE
 from portway.apiserver.kinds.pods import POD
 from portway.apiserver.kinds.rbac import CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING
 from portway.apiserver.kinds.serviceaccounts import SERVICE_ACCOUNT
+from portway.apiserver.kinds.serviceranges import IP_ADDRESS, SERVICE_CIDR
 from portway.apiserver.kinds.services import SERVICE
 
 KINDS: tuple[Kind, ...] = (
@@ -29,6 +31,10 @@ KINDS: tuple[Kind, ...] = (
     EVENT,
     NEW_EVENT,
     ENDPOINT_SLICE,
+    INGRESS,
+    INGRESS_CLASS,
+    SERVICE_CIDR,
+    IP_ADDRESS,
     LEASE,
     ROLE,
     CLUSTER_ROLE,
