@@ -261,7 +261,7 @@ def test_an_expired_token_brings_one_that_goes_on_inconsistently() -> None:
         ({"labels": {"a": "c d"}}, ["metadata.labels"]),
         ({"annotations": {"a b": "anything at all"}}, ["metadata.annotations"]),
         ({"annotations": {"a": "x" * (256 * 1024)}}, ["metadata.annotations"]),
-        ({"finalizers": ["a b"]}, ["metadata.finalizers"]),
+        ({"finalizers": ["a b"]}, ["metadata.finalizers", "metadata.finalizers[0]"]),
         ({"ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}]}, []),
         ({"ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p"}]}, ["metadata.ownerReferences[0].uid"]),
         (

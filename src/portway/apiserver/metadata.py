@@ -9,12 +9,14 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from portway.apiserver import propagation
 from portway.apiserver.kinds import common
 from portway.apiserver.kinds.base import Kind
 from portway.kube import errors, names
 from portway.kube.errors import BadRequest, Cause
 from portway.kube.objects import Object
 
+_STANDARD_FINALIZERS = ("kubernetes", propagation.ORPHAN, propagation.FOREGROUND)
 MAX_ANNOTATIONS = 256 * 1024
 """Bytes of all annotations of one object together, upstream's limit."""
 _SERVER_OWNED = ("selfLink", "resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "uid")
@@ -70,11 +72,7 @@ def validate(obj: Object, name_errors: Callable[[str], list[str]]) -> list[Cause
         label_causes(metadata.get("labels") or {}, "metadata.labels"),
         _annotation_causes(metadata.get("annotations") or {}),
         _owner_causes(metadata.get("ownerReferences") or []),
-        (
-            errors.invalid_value("metadata.finalizers", finalizer, text)
-            for finalizer in metadata.get("finalizers") or []
-            for text in names.is_qualified_name(finalizer)
-        ),
+        _finalizer_causes(metadata.get("finalizers") or []),
     )
 
 
@@ -104,12 +102,29 @@ def _annotation_causes(annotations: dict[str, str]) -> Iterator[Cause]:
         yield errors.too_long(field, MAX_ANNOTATIONS)
 
 
+def _finalizer_causes(finalizers: list[str]) -> Iterator[Cause]:
+    """Names are the standard ones or have a domain; the garbage collector can't follow two of its own at once."""
+    field = "metadata.finalizers"
+    for finalizer in finalizers:
+        yield from common.bad(field, finalizer, names.is_qualified_name(finalizer))
+    if set(finalizers) >= {propagation.ORPHAN, propagation.FOREGROUND}:
+        text = f"finalizer {propagation.ORPHAN} and {propagation.FOREGROUND} cannot be both set"
+        yield errors.invalid_value(field, finalizers, text)
+    for where, finalizer in common.each(finalizers, field):
+        if "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS:
+            yield errors.invalid_value(
+                where, finalizer, "name is neither a standard finalizer name nor is it fully qualified"
+            )
+
+
 def _owner_causes(owners: list[dict[str, Any]]) -> Iterator[Cause]:
     field = "metadata.ownerReferences"
     for where, owner in common.each(owners, field):
         for name, what in _WHAT.items():
             if not owner.get(name):
                 yield errors.invalid_value(f"{where}.{name}", "", f"{what} must not be empty")
+        if (owner.get("apiVersion"), owner.get("kind")) == ("v1", "Event"):
+            yield errors.invalid_value(field, owner, "/v1, Kind=Event is disallowed from being an owner")
     controllers = [f"{owner.get('kind')}/{owner.get('name')}" for owner in owners if owner.get("controller")]
     if len(controllers) > 1:
         yield errors.invalid_value(

@@ -28,9 +28,9 @@ def is_namespace(kind: Kind) -> bool:
     return kind.plural == "namespaces" and kind.group == ""
 
 
-def held(kind: Kind, obj: Object) -> bool:
-    """Says whether finalizers keep an object from being deleted."""
-    if obj["metadata"].get("finalizers"):
+def held(kind: Kind, obj: Object, finalizers: list[str] | None = None) -> bool:
+    """Says whether finalizers keep an object from being deleted: its own, or those that a delete leaves it."""
+    if obj["metadata"].get("finalizers") if finalizers is None else finalizers:
         return True
     return is_namespace(kind) and bool(obj.get("spec", {}).get("finalizers"))
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from portway.apiserver import metadata, namespaces
+from portway.apiserver import metadata, namespaces, propagation
 from portway.apiserver.cache import Cache, Entry
 from portway.apiserver.kinds import common
 from portway.apiserver.kinds.base import Allocation, Context, Kind
@@ -169,19 +169,28 @@ class Registry:
             await self._forget(kind, new, ctx)
         return await self._stored(new, revision)
 
-    async def delete(self, kind: Kind, ctx: Context, conditions: Preconditions) -> tuple[Object, bool]:
-        """Deletes what the request names; returns its last state, and whether it is gone (else finalizers hold it)."""
+    async def delete(
+        self, kind: Kind, ctx: Context, conditions: Preconditions, policy: str = ""
+    ) -> tuple[Object, bool]:
+        """Deletes what the request names; returns its last state, and whether it is gone (else finalizers hold it).
+
+        `policy` is the propagation policy, "" for the one that the object's finalizers say.
+        """
         for _ in range(_ATTEMPTS):
             entry = await self.entry(kind, ctx)
             obj = entry.view(kind)
             _check_conditions(kind, obj, conditions)
             kind.strategy.validate_delete(obj, ctx)
-            held = namespaces.held(kind, obj)
-            if ctx.dry_run or (held and obj["metadata"].get("deletionTimestamp")):
+            finalizers = propagation.finalizers(kind, obj, policy)
+            held = namespaces.held(kind, obj, finalizers)
+            marked = obj["metadata"].get("deletionTimestamp") and finalizers == (
+                obj["metadata"].get("finalizers") or []
+            )
+            if ctx.dry_run or (held and marked):
                 return obj, not held
             try:
                 if held:
-                    return await self._stored(*await self._mark(kind, entry, ctx)), False
+                    return await self._stored(*await self._mark(kind, entry, finalizers, ctx)), False
                 await self._store.delete(entry.key, entry.revision)
             except (RevisionMismatch, KeyMissing):
                 continue
@@ -189,12 +198,17 @@ class Registry:
             return obj, True
         raise errors.conflict(kind.plural, ctx.name, group=kind.group)
 
-    async def _mark(self, kind: Kind, entry: Entry, ctx: Context) -> tuple[Object, int]:
-        """Gives an object that finalizers hold its deletionTimestamp; returns it and its revision."""
+    async def _mark(self, kind: Kind, entry: Entry, finalizers: list[str], ctx: Context) -> tuple[Object, int]:
+        """Gives an object that finalizers hold these, and its deletionTimestamp; returns it and its revision."""
         new = copy.deepcopy(entry.view(kind))
-        new["metadata"] |= {"deletionTimestamp": ctx.now, "deletionGracePeriodSeconds": 0}
-        if kind.has_generation:
-            new["metadata"]["generation"] = new["metadata"].get("generation", 0) + 1
+        meta = new["metadata"]
+        meta.pop("finalizers", None)
+        if finalizers:
+            meta["finalizers"] = finalizers
+        if not meta.get("deletionTimestamp"):
+            meta |= {"deletionTimestamp": ctx.now, "deletionGracePeriodSeconds": 0}
+            if kind.has_generation:
+                meta["generation"] = meta.get("generation", 0) + 1
         namespaces.mark(kind, new)
         return new, await self._store.update(entry.key, _encode(kind, new), entry.revision)
 
@@ -219,7 +233,7 @@ class Registry:
                 if not namespaces.held(kind, entry.obj):
                     await self._store.delete(entry.key, entry.revision)
                 elif not entry.obj["metadata"].get("deletionTimestamp"):
-                    await self._mark(kind, entry, ctx)
+                    await self._mark(kind, entry, entry.obj["metadata"].get("finalizers") or [], ctx)
                 return
 
     async def _stored(self, obj: Object, revision: int) -> Object:

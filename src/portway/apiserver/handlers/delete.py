@@ -17,7 +17,7 @@ async def delete(server: Server, request: Request, route: Route) -> Response:
     options = await delete_options(request)
     kind = route.kind
     ctx = server.context(request.user, "delete", route.namespace, route.name, dry_run=options.dry_run)
-    obj, gone = await server.registry.delete(kind, ctx, options.preconditions)
+    obj, gone = await server.registry.delete(kind, ctx, options.preconditions, options.policy)
     if gone and not kind.returns_deleted:
         return render.answer(200, _success(kind, obj), representation(request, plain=True))
     return written(200, kind, obj, request, ctx)

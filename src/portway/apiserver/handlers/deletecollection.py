@@ -29,6 +29,7 @@ async def delete_collection(server: Server, request: Request, route: Route) -> R
     for entry in entries:
         ctx = server.context(request.user, "delete", entry.namespace, entry.name, dry_run=options.dry_run)
         with suppress(NotFound, Conflict):
-            await server.registry.delete(route.kind, ctx, Preconditions(uid=entry.obj["metadata"]["uid"]))
+            conditions = Preconditions(uid=entry.obj["metadata"]["uid"])
+            await server.registry.delete(route.kind, ctx, conditions, options.policy)
             deleted.append(entry)
     return await render.many(route.kind, deleted, metadata, wanted, include)

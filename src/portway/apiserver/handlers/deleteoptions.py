@@ -1,7 +1,7 @@
 """DeleteOptions, from the body of a DELETE or from its query.
 
-Grace periods end at once: there is no kubelet that would confirm the end of a pod, so nothing waits for one.
-Propagation policies are checked and without effect until there is a garbage collector.
+Grace periods end at once: there is no kubelet that would confirm the end of a pod, so nothing waits for one. What a
+propagation policy does to the object is `portway.apiserver.propagation`'s.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ from portway.apiserver import body as bodies
 from portway.apiserver.body import Expected
 from portway.apiserver.http import Request
 from portway.apiserver.kinds import common
-from portway.apiserver.options import number
+from portway.apiserver.options import number, truth
+from portway.apiserver.propagation import POLICIES
 from portway.apiserver.registry import Preconditions
 from portway.kube import errors
 
 _EXPECTED = Expected("v1", "DeleteOptions", any_version=True)
-_POLICIES = ("Foreground", "Background", "Orphan")
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteOptions:
-    """How to delete."""
+    """How to delete. `policy` is one of POLICIES, "" when the client leaves it to the kind."""
 
     dry_run: bool
     preconditions: Preconditions
+    policy: str
 
 
 async def delete_options(request: Request) -> DeleteOptions:
@@ -42,7 +43,16 @@ async def delete_options(request: Request) -> DeleteOptions:
     return DeleteOptions(
         bool(given.get("dryRun")),
         Preconditions(conditions.get("uid") or "", conditions.get("resourceVersion") or ""),
+        _policy(given),
     )
+
+
+def _policy(given: Mapping[str, Any]) -> str:
+    """The propagation policy; orphanDependents is how it was said before there were three."""
+    orphan = given.get("orphanDependents")
+    if orphan is not None:
+        return "Orphan" if orphan else "Background"
+    return given.get("propagationPolicy") or ""
 
 
 def _from_query(params: Mapping[str, str]) -> dict[str, Any]:
@@ -51,6 +61,8 @@ def _from_query(params: Mapping[str, str]) -> dict[str, Any]:
         given["dryRun"] = [params["dryRun"]]
     if params.get("propagationPolicy"):
         given["propagationPolicy"] = params["propagationPolicy"]
+    if params.get("orphanDependents"):
+        given["orphanDependents"] = truth(params, "orphanDependents")
     if params.get("gracePeriodSeconds"):
         given["gracePeriodSeconds"] = number(params, "gracePeriodSeconds")
     return given
@@ -61,8 +73,8 @@ def _check(given: Mapping[str, Any]) -> None:
         errors.not_supported("dryRun", value, ["All"]) for value in given.get("dryRun") or () if value != "All"
     )
     policy = given.get("propagationPolicy")
-    if policy and policy not in _POLICIES:
-        causes.append(errors.not_supported("propagationPolicy", policy, [*_POLICIES, "nil"]))
+    if policy and policy not in POLICIES:
+        causes.append(errors.not_supported("propagationPolicy", policy, [*POLICIES, "nil"]))
     if policy and given.get("orphanDependents") is not None:
         causes.append(
             errors.invalid_value(

@@ -207,6 +207,8 @@ class Kind:
     """Whether a delete answers with the deleted object (else with a Status)."""
     create_on_update: bool = False
     """Whether a PUT creates what does not exist."""
+    has_dependents: bool = True
+    """Whether a delete may wait for, or orphan, what names the object as owner (upstream: not for events)."""
     unconditional_update: bool = True
     """Whether a PUT may leave out the resourceVersion."""
     deprecation: str = ""
