@@ -73,7 +73,7 @@ class EndpointSliceController(Controller):
             return
         pods = selected_pods(self.caches, service)
         wishes = desired.wishes(service, pods, self._zones)
-        await carry_out(self._writer, plan(existing, wishes, desired.template(service, pods)))
+        await carry_out(self._writer, plan(existing, wishes, desired.template(service, pods)), service)
 
     def _node_changed(self, key: Key, before: str | None, after: str | None) -> None:
         """A node's zone is written into the endpoints on it. It hardly ever changes, so all services are looked at."""
@@ -102,12 +102,16 @@ class EndpointSliceMirroringController(Controller):
         if service is None or selector(service) or endpoints is None or not mirror.is_mirrored(endpoints):
             await carry_out(self._writer, Plan(delete=existing))
             return
-        await carry_out(self._writer, plan(existing, mirror.wishes(endpoints), mirror.template(endpoints)))
+        todo = plan(existing, mirror.wishes(endpoints), mirror.template(endpoints))
+        await carry_out(self._writer, todo, endpoints)
 
 
-async def carry_out(writer: Writer, todo: Plan) -> None:
-    """Write a plan, in the order in which nobody sees a gap."""
-    for one in todo.create:
+async def carry_out(writer: Writer, todo: Plan, owner: Object | None = None) -> None:
+    """Write a plan, in the order in which nobody sees a gap.
+
+    An owner that is being deleted gets nothing new: it may be waiting for the end of what it has, and would for ever.
+    """
+    for one in [] if owner and objects.deleting(owner) else todo.create:
         await writer.create(one)
     for one in todo.update:
         await writer.update(one)

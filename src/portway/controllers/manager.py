@@ -11,6 +11,7 @@ from portway.controllers.base import Controller
 from portway.controllers.collections import GROUPS, Caches
 from portway.controllers.endpoints import EndpointsController
 from portway.controllers.endpointslices import EndpointSliceController, EndpointSliceMirroringController
+from portway.controllers.garbage import GarbageCollector
 
 CONTROLLERS: tuple[type[Controller], ...] = (
     EndpointSliceController,
@@ -18,6 +19,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     EndpointSliceMirroringController,
     ClusterRoleAggregationController,
     ServiceAccountController,
+    GarbageCollector,
 )
 
 
