@@ -20,6 +20,7 @@ from portway.apiserver.fields import (
     messages,
 )
 from portway.apiserver.kinds.base import Kind
+from portway.apiserver.managed.types import extensions
 from portway.apiserver.schema import merge_key
 
 Schema = dict[str, Any]
@@ -85,10 +86,11 @@ def group_version_kind(kind: Kind, name: str) -> dict[str, str]:
 def _add_message(kind: Kind, message: Message, path: tuple[str, ...], found: dict[str, Schema]) -> Schema:
     name = component(message.name)
     if name not in found:
-        schema: Schema = {"type": "object", "properties": {}}
+        schema: Schema = {"type": "object", "properties": {}, **extensions(message.name, "")}
         found[name] = schema
         for field in sorted(message.by_name.values(), key=lambda field: field.name):
-            schema["properties"][field.name] = _field(kind, field, (*path, field.name), found)
+            made = _field(kind, field, (*path, field.name), found)
+            schema["properties"][field.name] = {**made, **extensions(message.name, field.name)}
     return found[name]
 
 

@@ -32,7 +32,10 @@ _CONDITIONS = {"conditions": _BY_TYPE}
 _MERGES: dict[str, dict[str, MergeInfo]] = {
     "meta.v1.ObjectMeta": {"ownerReferences": MergeInfo(key="uid"), "finalizers": _SET},
     "core.v1.Container": _CONTAINER,
-    "core.v1.ContainerStatus": {"volumeMounts": MergeInfo(key="mountPath")},
+    "core.v1.ContainerStatus": {
+        "allocatedResourcesStatus": _BY_NAME,
+        "volumeMounts": MergeInfo(key="mountPath"),
+    },
     "core.v1.EphemeralContainer": _CONTAINER,
     "core.v1.PodSpec": {
         "volumes": _BY_NAME_RETAINING,
@@ -53,7 +56,7 @@ _MERGES: dict[str, dict[str, MergeInfo]] = {
     },
     "core.v1.ServiceSpec": {"ports": MergeInfo(key="port")},
     "core.v1.ServiceStatus": _CONDITIONS,
-    "core.v1.ServiceAccount": {"secrets": _BY_NAME, "imagePullSecrets": _BY_NAME},
+    "core.v1.ServiceAccount": {"secrets": _BY_NAME},
     "core.v1.NodeSpec": {"podCIDRs": _SET},
     "core.v1.NodeStatus": {"conditions": _BY_TYPE, "addresses": _BY_TYPE},
     "core.v1.NamespaceStatus": _CONDITIONS,
