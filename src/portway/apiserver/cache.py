@@ -11,6 +11,7 @@ import asyncio
 import heapq
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from typing import Any
 
 import orjson
@@ -22,36 +23,62 @@ from portway.storage import Compacted, Event, KeyValue, StorageError, Store, Wat
 
 ROOT = "/registry/"
 _PAGE = 500
+_BEHIND_SLASH = chr(ord("/") + 1)
 _WAIT = 3.0
 """Seconds to wait for a revision that isn't there yet, as upstream."""
 
 
 class Entry:
-    """One stored object at one revision. `obj` is shared by all readers and never changed."""
+    """One stored object at one revision. It is decoded when somebody asks for it; most are only ever passed on."""
 
-    __slots__ = ("_wire", "key", "name", "namespace", "obj", "revision")
+    __slots__ = ("_obj", "_stored", "key", "revision")
 
-    def __init__(self, key: str, obj: Object, revision: int) -> None:
+    def __init__(self, key: str, stored: bytes, revision: int) -> None:
+        """`stored` is the object's JSON as the store has it, without a resourceVersion."""
         self.key = key
-        self.obj = obj
         self.revision = revision
-        metadata = obj["metadata"]
-        metadata["resourceVersion"] = str(revision)
-        self.namespace: str = metadata.get("namespace", "")
-        self.name: str = metadata["name"]
-        self._wire: bytes | None = None
+        self._stored = stored
+        self._obj: Object | None = None
+
+    @property
+    def name(self) -> str:
+        """The object's metadata.name."""
+        return self.key.rpartition("/")[2]
+
+    @property
+    def namespace(self) -> str:
+        """The object's metadata.namespace; "" for what has none."""
+        return self.key[len(prefix_of(self.key)) :].rpartition("/")[0]
+
+    @property
+    def obj(self) -> Object:
+        """The object. It is shared by all readers and never changed."""
+        if self._obj is None:
+            obj = orjson.loads(self._stored)
+            obj["metadata"]["resourceVersion"] = str(self.revision)
+            self._obj = obj
+        return self._obj
+
+    def at(self, revision: int) -> Entry:
+        """The same state, as of another revision."""
+        return Entry(self.key, self._stored, revision)
+
+    def mentions(self, text: bytes) -> bool:
+        """Whether `text`, as `orjson` writes it, stands in the object's JSON."""
+        return text in self._stored
 
     def view(self, kind: Kind) -> Object:
         """The object as `kind` shows it (another kind may share the storage)."""
         return kind.from_storage(self.obj) if kind.from_storage else self.obj
 
     def item(self, kind: Kind) -> bytes:
-        """The object's JSON as it stands in a list: without kind and apiVersion. Made once."""
+        """The object's JSON as it stands in a list: without kind and apiVersion."""
         if kind.from_storage:
             return _item(kind.from_storage(self.obj))
-        if self._wire is None:
-            self._wire = _item(self.obj)
-        return self._wire
+        head = stored_head(kind.api_version, kind.kind)
+        if self._stored.startswith(head):
+            return b'{"metadata":{"resourceVersion":"%d",%b' % (self.revision, self._stored[len(head) :])
+        return _item(self.obj)
 
     def json(self, kind: Kind) -> bytes:
         """The object's JSON as it stands alone."""
@@ -60,6 +87,12 @@ class Entry:
             kind.api_version.encode(),
             self.item(kind)[1:],
         )
+
+
+@cache
+def stored_head(api_version: str, kind: str) -> bytes:
+    """How the stored JSON of a kind begins, if this server wrote it: then the rest need not be looked into."""
+    return b'{"kind":"%b","apiVersion":"%b","metadata":{' % (kind.encode(), api_version.encode())
 
 
 class Change:
@@ -101,15 +134,24 @@ class Shelf:
         """Returns the entry of a key."""
         return self._entries.get(key)
 
-    def scan(self, prefix: str = "", after: str = "") -> Iterator[Entry]:
-        """Yields the entries under a longer prefix, in key order, behind the key `after`. Not across an await."""
+    def scan(self, prefix: str = "", after: str = "", limit: int = 0) -> Iterator[Entry]:
+        """Yields the entries under a prefix (it ends in "/"), in key order, behind the key `after`, at most `limit`
+        if it isn't 0. Not across an await.
+        """
+        first, end = self._range(prefix, after)
+        if limit:
+            end = min(end, first + limit)
+        return map(self._entries.__getitem__, self._keys[first:end])
+
+    def count(self, prefix: str = "", after: str = "") -> int:
+        """Returns how many `scan` would yield."""
+        first, end = self._range(prefix, after)
+        return end - first
+
+    def _range(self, prefix: str, after: str) -> tuple[int, int]:
         prefix = prefix or self.prefix
-        start = max(prefix, after + "\0") if after else prefix
-        for i in range(bisect_left(self._keys, start), len(self._keys)):
-            key = self._keys[i]
-            if not key.startswith(prefix):
-                return
-            yield self._entries[key]
+        first = bisect_left(self._keys, max(prefix, after + "\0") if after else prefix)
+        return first, bisect_left(self._keys, prefix[:-1] + _BEHIND_SLASH, first)
 
     def load(self, entry: Entry) -> None:
         """Takes an entry as it was found, not as a change; in key order."""
@@ -202,7 +244,7 @@ class Cache:
         while True:
             for kv in page.items:
                 entry = _entry(kv)
-                self.shelf(_prefix(kv.key)).load(entry)
+                self.shelf(prefix_of(kv.key)).load(entry)
                 self._changed(Change("ADDED", entry, None))
             if not page.more:
                 break
@@ -241,7 +283,7 @@ class Cache:
             await self.load()
 
     def _apply(self, event: Event) -> None:
-        change = self.shelf(_prefix(event.kv.key)).apply(event)
+        change = self.shelf(prefix_of(event.kv.key)).apply(event)
         if change is not None:
             self._changed(change)
         self.revision = event.revision
@@ -291,11 +333,11 @@ class Cache:
 
 
 def _entry(kv: KeyValue) -> Entry:
-    return Entry(kv.key, orjson.loads(kv.value), kv.mod_revision)
+    return Entry(kv.key, kv.value, kv.mod_revision)
 
 
-def _prefix(key: str) -> str:
-    """ "/registry/core/pods/ns/name" → "/registry/core/pods/"."""
+def prefix_of(key: str) -> str:
+    """Returns the prefix of the kind that a key is of: "/registry/core/pods/ns/name" → "/registry/core/pods/"."""
     return "/".join(key.split("/", 4)[:4]) + "/"
 
 

@@ -228,7 +228,7 @@ class Registry:
     async def _drop(self, kind: Kind, ctx: Context) -> None:
         """Deletes what `ctx` names, if it exists, as the store has it."""
         while (found := await self._store.get(kind.key(ctx.namespace, ctx.name))) is not None:
-            entry = Entry(found.key, orjson.loads(found.value), found.mod_revision)
+            entry = Entry(found.key, found.value, found.mod_revision)
             with suppress(RevisionMismatch, KeyMissing):
                 if not namespaces.held(kind, entry.obj):
                     await self._store.delete(entry.key, entry.revision)
@@ -248,10 +248,11 @@ def _refuse(kind: Kind, obj: Object, *causes: Iterable[Cause]) -> None:
 
 
 def _encode(kind: Kind, obj: Object) -> bytes:
-    """The stored form; the revision is the store's to know."""
+    """The stored form, which `cache` reads: kind, apiVersion, metadata first. The revision is the store's to know."""
     stored = kind.to_storage(obj) if kind.to_storage else obj
     bare = {name: value for name, value in stored["metadata"].items() if name != "resourceVersion"}
-    value = orjson.dumps({**stored, "metadata": bare})
+    head = {"kind": stored["kind"], "apiVersion": stored["apiVersion"], "metadata": bare}
+    value = orjson.dumps(head | {name: value for name, value in stored.items() if name not in head})
     if len(value) > MAX_OBJECT:
         raise RequestEntityTooLarge(f"Request entity too large: limit is {MAX_OBJECT}")
     return value

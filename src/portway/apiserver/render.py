@@ -116,12 +116,8 @@ def _event(kind: Kind, change: Change, type_: str, representation: Representatio
     entry = change.entry
     if type_ == "DELETED" and change.type != "DELETED" and change.previous is not None:
         # It left the selection: the state that was selected, at the revision of the change that took it out.
-        entry = Entry(entry.key, _at(change.previous.obj, entry.revision), entry.revision)
+        entry = change.previous.at(entry.revision)
     return line(kind, type_, entry, representation, include, first=first)
-
-
-def _at(obj: Object, revision: int) -> Object:
-    return {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(revision)}}
 
 
 def line(kind: Kind, type_: str, entry: Entry, representation: Representation, include: str, *, first: bool) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from portway.apiserver.allocator import Allocator
-from portway.apiserver.cache import Cache, Change, Entry
+from portway.apiserver.cache import Cache, Change, Entry, prefix_of
 from portway.apiserver.config import ApiServerConfig
 from portway.apiserver.kinds.base import Context, Kind, Services, VirtualResource
 from portway.apiserver.namespaces import Reaper
@@ -47,6 +47,7 @@ class Server:
         self.allocator = Allocator(config.service_cluster_ip_range, config.service_node_port_range)
         self.cache = Cache(store, config.watch_history, self._changed)
         self._stored = {(kind.group, kind.plural): kind for kind in kinds if kind.store_plural is None}
+        self._heeded = {kind.prefix: kind.kind for kind in kinds if kind.kind in (*RBAC_KINDS, "Namespace")}
         self.services = Services(config, self.rbac, self.allocator, self, self.kinds)
         self.registry = Registry(store, self.cache, self._stored)
         self.reaper = Reaper(self.cache, self.kinds, self._delete, self._release)
@@ -55,11 +56,12 @@ class Server:
         self._streams: set[asyncio.Event] = set()
 
     def _changed(self, change: Change) -> None:
+        """Goes by the key, so that kinds that are nothing to the server itself need not be decoded."""
         entry = change.entry
-        if entry.obj["kind"] in RBAC_KINDS:
-            obj = None if change.type == "DELETED" else entry.obj
-            self.rbac.set(entry.obj["kind"], entry.namespace, entry.name, obj)
-        elif entry.obj["kind"] == "Namespace" and change.type != "DELETED" and deleting(entry.obj):
+        kind = self._heeded.get(prefix_of(entry.key))
+        if kind in RBAC_KINDS:
+            self.rbac.set(kind, entry.namespace, entry.name, None if change.type == "DELETED" else entry.obj)
+        elif kind == "Namespace" and change.type != "DELETED" and deleting(entry.obj):
             self.reaper.schedule(entry.obj)
 
     def find(self, group: str, plural: str, namespace: str, name: str) -> Object | None:

@@ -10,6 +10,7 @@ gateway workers' connections wait in its queue while this process starts, or sta
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -37,6 +38,8 @@ from portway.up.controlsettings import ControlSettings
 
 EX_CONFIG = 78
 _STOP_SECONDS = 10.0
+_COLLECTOR = 20_000, 20, 20
+"""Thresholds of the garbage collector: objects and their JSON are no cycles, and there may be millions of them."""
 
 
 class HopelessError(Exception):
@@ -45,6 +48,10 @@ class HopelessError(Exception):
 
 class _Uvicorn(uvicorn.Server):
     """uvicorn without its signal handlers: signals are this process's business."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        gc.freeze()  # what was loaded stays: looking through it for garbage would stop everything again and again
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -229,6 +236,7 @@ def _leaves(group: BaseExceptionGroup) -> list[BaseException]:
 def main() -> None:
     """The process. It ends with the supervisor, however that ends."""
     die_with_parent(signal.SIGTERM)
+    gc.set_threshold(*_COLLECTOR)
     logging.basicConfig(level=logging.WARNING, format="portway: %(message)s", stream=sys.stderr)
     settings = ControlSettings.from_json(sys.stdin.read())
     sys.exit(uvloop.run(_main(settings)))

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 
-import orjson
-
 from portway.apiserver import continuation, render, table
 from portway.apiserver.cache import Entry
 from portway.apiserver.continuation import INCONSISTENT, Continuation
@@ -50,10 +48,14 @@ async def select(server: Server, selection: Selection, options: ListOptions) -> 
     if revision > server.cache.revision:
         raise too_large_resource_version(revision, server.cache.revision)
     shelf = server.cache.shelf(selection.kind.prefix)
-    if revision >= shelf.revision:
-        candidates = list(shelf.scan(selection.prefix, after))
-    else:
+    if revision < shelf.revision:
         candidates = await _history(server, selection, revision, after, start)
+    elif selection.everything and options.limit:
+        # A page costs what it shows, not what comes behind it.
+        page = list(shelf.scan(selection.prefix, after, options.limit))
+        return page, _metadata(selection, page, shelf.count(selection.prefix, after) - len(page), revision)
+    else:
+        candidates = list(shelf.scan(selection.prefix, after))
     return await _page(selection, candidates, options.limit, revision)
 
 
@@ -77,19 +79,15 @@ async def _history(
         raise Expired("The resourceVersion for the provided list is too old.") from None
     except FutureRevision as error:
         raise too_large_resource_version(revision, error.current) from None
-    return [Entry(kv.key, orjson.loads(kv.value), kv.mod_revision) for kv in page.items]
+    return [Entry(kv.key, kv.value, kv.mod_revision) for kv in page.items]
 
 
 async def _page(selection: Selection, candidates: list[Entry], limit: int, revision: int) -> tuple[list[Entry], Object]:
     """Cuts the selected ones of the candidates at the limit; other tasks run meanwhile."""
     metadata: Object = {"resourceVersion": str(revision)}
     if selection.everything:
-        if not limit or len(candidates) <= limit:
-            return candidates, metadata
-        return candidates[:limit], metadata | {
-            "continue": _token(selection, candidates[limit - 1], revision),
-            "remainingItemCount": len(candidates) - limit,
-        }
+        page = candidates[:limit] if limit else candidates
+        return page, _metadata(selection, page, len(candidates) - len(page), revision)
     found: list[Entry] = []
     for start in range(0, len(candidates), _SLICE):
         found += [entry for entry in candidates[start : start + _SLICE] if selection.matches(entry)]
@@ -97,6 +95,14 @@ async def _page(selection: Selection, candidates: list[Entry], limit: int, revis
             return found[:limit], metadata | {"continue": _token(selection, found[limit - 1], revision)}
         await asyncio.sleep(0)
     return found, metadata
+
+
+def _metadata(selection: Selection, page: list[Entry], remaining: int, revision: int) -> Object:
+    """The metadata of a page of everything, when so many come behind it."""
+    metadata: Object = {"resourceVersion": str(revision)}
+    if remaining:
+        metadata |= {"continue": _token(selection, page[-1], revision), "remainingItemCount": remaining}
+    return metadata
 
 
 def _token(selection: Selection, last: Entry, revision: int) -> str:

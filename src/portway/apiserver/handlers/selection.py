@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import orjson
+
 from portway.apiserver.cache import Change, Entry
 from portway.apiserver.kinds.base import Kind
 from portway.apiserver.options import ListOptions
@@ -24,6 +28,7 @@ class Selection:
         for field, _, _ in options.fields.requirements:
             _check_field(self.kind, field)
             self._own_fields |= field not in _GENERIC
+        self._traces = tuple(_traces(options))
         self.everything = not (options.labels.requirements or options.fields.requirements or route.name)
 
     def matches(self, entry: Entry) -> bool:
@@ -31,6 +36,8 @@ class Selection:
         if self.everything:
             return True
         if self._name and entry.name != self._name:
+            return False
+        if not all(map(entry.mentions, self._traces)):
             return False
         if self._labels.requirements and not self._labels.matches(entry.obj["metadata"].get("labels") or {}):
             return False
@@ -52,6 +59,19 @@ class Selection:
         if now:
             return "MODIFIED" if before else "ADDED"
         return "DELETED" if before else ""
+
+
+def _traces(options: ListOptions) -> Iterator[bytes]:
+    """What stands in the JSON of everything selected: most of what isn't selected then need not be decoded.
+
+    A field's value does stand there as a string, whatever the kind, but for truth values, numbers and joined lists.
+    """
+    for requirement in options.labels.requirements:
+        if requirement.operator in ("=", "==", "in") and len(requirement.values) == 1:
+            yield b"%b:%b" % (orjson.dumps(requirement.key), orjson.dumps(requirement.values[0]))
+    for _, op, value in options.fields.requirements:
+        if op == "=" and value not in ("", "true", "false") and not value.isdecimal() and "," not in value:
+            yield orjson.dumps(value)
 
 
 def _check_field(kind: Kind, field: str) -> None:
