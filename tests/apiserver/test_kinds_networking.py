@@ -46,7 +46,8 @@ async def create(api: InProcessApi, path: str, name: str, spec: dict[str, Any], 
 
 async def row(api: InProcessApi, path: str, name: str) -> list[Any]:
     table = (await api.admin.request("GET", f"{path}/{name}", accept=TABLE)).json()
-    return [cell for cell in table["rows"][0]["cells"] if cell != "0s"]
+    columns = [column["name"] for column in table["columnDefinitions"]]
+    return [cell for name, cell in zip(columns, table["rows"][0]["cells"], strict=True) if name != "Age"]
 
 
 def causes(status: dict[str, Any]) -> list[tuple[str, str]]:
