@@ -25,11 +25,13 @@ from portway.storage.errors import (
     KeyMissing,
     MediumFailed,
     NewerSchema,
+    OutcomeUnknown,
     RevisionMismatch,
     StorageError,
     StoreClosed,
     StoreFull,
     StoreUnavailable,
+    ValueTooLarge,
     WatchLagged,
 )
 from portway.storage.memory import MemoryStore
@@ -49,6 +51,7 @@ __all__ = [
     "MediumFailed",
     "MemoryStore",
     "NewerSchema",
+    "OutcomeUnknown",
     "Page",
     "RevisionMismatch",
     "SqliteStore",
@@ -57,6 +60,7 @@ __all__ = [
     "StoreClosed",
     "StoreFull",
     "StoreUnavailable",
+    "ValueTooLarge",
     "Watch",
     "WatchLagged",
 ]

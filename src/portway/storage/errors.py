@@ -2,6 +2,7 @@
 
     StorageError
     ├── InvalidKey          the key is empty or is not Unicode text
+    ├── ValueTooLarge       the medium takes no value of this size
     ├── KeyExists           create, and the key is there
     ├── KeyMissing          delete, and the key is not there
     ├── RevisionMismatch    update or delete, and the key has another revision, or none
@@ -10,6 +11,7 @@
     ├── WatchLagged         the watcher read too slowly and was cut off
     ├── StoreClosed         the store was closed
     └── StoreUnavailable    the medium behind the store refuses; the message says the way out
+        ├── OutcomeUnknown  the write may or may not have happened, and the medium cannot be asked
         ├── StoreFull       there is no room; what was stored before is intact
         ├── MediumFailed    reading or writing failed, maybe for a moment
         ├── CorruptDatabase what the file holds is not what was written
@@ -39,6 +41,10 @@ class InvalidKey(StorageError, ValueError):
     def __init__(self, key: str) -> None:
         super().__init__(f"{key!r} cannot be a key: a key is Unicode text and not empty")
         self.key = key
+
+
+class ValueTooLarge(StorageError):
+    """The medium refuses a write of this size. Nothing of it was stored."""
 
 
 class KeyExists(StorageError):
@@ -105,6 +111,10 @@ class StoreClosed(StorageError):
 
 class StoreUnavailable(StorageError):
     """The medium refuses to be read or written. One line, with the way out."""
+
+
+class OutcomeUnknown(StoreUnavailable):
+    """The connection was lost while a write was under way: it may have happened, or may yet. Read before repeating."""
 
 
 class StoreFull(StoreUnavailable):

@@ -21,9 +21,13 @@ _LAST_CHARACTER = 0x10FFFF
 class Keyspace:
     """What a store knows: the state now, and how it came about since `compacted`."""
 
-    def __init__(self, state: dict[str, KeyValue] | None = None, compacted: int = 0) -> None:
-        """Start from the `state` at revision `compacted` (0: a store that never compacted starts empty)."""
+    def __init__(self, state: dict[str, KeyValue] | None = None, compacted: int = 0, *, gaps: bool = False) -> None:
+        """Start from the `state` at revision `compacted` (0: a store that never compacted starts empty).
+
+        `gaps`: the counter counts others' writes too, so that revisions only grow, and may be left out.
+        """
         self.revision = max(compacted, FIRST_REVISION)
+        self._gaps = gaps
         self.compacted = compacted
         self._state = dict(state or {})
         self._keys = sorted(self._state)
@@ -38,9 +42,9 @@ class Keyspace:
         return dict(self._state)
 
     def apply(self, change: Change) -> None:
-        """Take in the next change; it must carry the next revision."""
+        """Take in the next change; it must carry the next revision (with gaps: a later one)."""
         kv = change.event.kv
-        if kv.mod_revision != self.revision + 1:
+        if kv.mod_revision != self.revision + 1 and (not self._gaps or kv.mod_revision <= self.revision):
             raise ValueError(f"revision {kv.mod_revision} cannot follow {self.revision}")
         if change.after is None:
             del self._state[kv.key]
@@ -51,6 +55,12 @@ class Keyspace:
             self._state[kv.key] = kv
         self._history.append(change)
         self.revision = kv.mod_revision
+
+    def advance(self, revision: int) -> None:
+        """Know that nothing here was changed up to `revision`. Only where there may be gaps."""
+        if not self._gaps:
+            raise ValueError("every revision is a change of this keyspace")
+        self.revision = max(self.revision, revision)
 
     def page(self, prefix: str, revision: int, limit: int, after: str) -> Page:
         """See `Store.list`."""
@@ -80,8 +90,8 @@ class Keyspace:
         return forgotten
 
     def _index(self, revision: int) -> int:
-        """How many retained changes have a revision up to this one: they are numbered without holes."""
-        return max(revision - max(self.compacted, FIRST_REVISION), 0)
+        """How many retained changes have a revision up to this one."""
+        return bisect_right(self._history, revision, key=_revision_of)
 
     def _changes_after(self, revision: int) -> list[Change]:
         if revision < self.compacted:
@@ -117,6 +127,10 @@ class Keyspace:
         low = max(bisect_left(self._keys, prefix), bisect_right(self._keys, after))
         high = bisect_left(self._keys, end) if end else len(self._keys)
         return low, max(low, high)
+
+
+def _revision_of(change: Change) -> int:
+    return change.event.kv.mod_revision
 
 
 def _successor(prefix: str) -> str:

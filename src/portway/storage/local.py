@@ -1,6 +1,7 @@
-"""Reads and watches over a keyspace in this process: what the memory store and the SQLite store have in common.
+"""Reads and watches over a keyspace in this process: what the stores have in common.
 
-Writes differ and are left to `memory.py` and `sqlite.py`; they call `_publish` for each change once it is safe.
+Writes differ and are left to `memory.py`, `sqlite.py` and `etcd.py`; they call `_publish` for each change once it is
+safe.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ class LocalStore:
 
     def current_revision(self) -> int:
         """See `Store.current_revision`."""
+        return self._now().revision
+
+    async def latest_revision(self) -> int:
+        """See `Store.latest_revision`: nobody else writes here."""
         return self._now().revision
 
     async def get(self, key: str) -> KeyValue | None:

@@ -38,6 +38,10 @@ class MemoryStore(LocalStore):
         """See `Store.compact`."""
         self._now().compact(revision)
 
+    async def compact_in_turn(self, revision: int) -> None:
+        """See `Store.compact_in_turn`: it is always our turn."""
+        await self.compact(revision)
+
     def failure(self) -> StoreUnavailable | None:
         """See `Store.failure`: memory doesn't fail."""
         return None

@@ -1,10 +1,12 @@
 """What every store offers, and the values it hands out. No behaviour.
 
-Implementations prove themselves with `portway.testing.store`. Next: `memory.py` and `sqlite.py`.
+Implementations prove themselves with `portway.testing.store`. Next: `memory.py`, `sqlite.py` and `etcd.py`.
 
 Revisions follow etcd's rules, because Kubernetes' resourceVersion was shaped by them: an empty store is at revision 1,
 the first write makes revision 2, every write takes the next number of one counter over all keys, and no number is
-ever used twice, neither after a restart nor after a compaction. Compacting at N keeps the state at N and all after it.
+ever used twice, neither after a restart nor after a compaction. Where other programs write to the same medium (etcd),
+theirs are counted too: then a write takes a later number, not always the next. Compacting at N keeps the state at N and
+all after it.
 """
 
 from __future__ import annotations
@@ -101,6 +103,13 @@ class Store(Protocol):
         """The revision of the last write that readers can see."""
         ...
 
+    async def latest_revision(self) -> int:
+        """The revision of the last write that anybody who shares the medium was told of, and readers here can see it.
+
+        A read that begins afterwards is consistent: what was finished before the call is in it.
+        """
+        ...
+
     async def get(self, key: str) -> KeyValue | None:
         """The key now, or None."""
         ...
@@ -145,12 +154,19 @@ class Store(Protocol):
         """
         ...
 
+    async def compact_in_turn(self, revision: int) -> None:
+        """`compact`, for those who share a medium and all call this once an interval: one of them compacts it.
+
+        The others only forget what they hold themselves, so that history is kept for one interval everywhere.
+        """
+        ...
+
     def failure(self) -> StoreUnavailable | None:
-        """Why no more is written until the store is opened anew; None while writes are taken."""
+        """Why nothing is written at present; None while writes are taken."""
         ...
 
     async def failed(self) -> StoreUnavailable:
-        """Wait until there is a `failure`, and return it."""
+        """Wait until there is a failure that only opening the store anew can mend, and return it."""
         ...
 
     async def close(self) -> None:

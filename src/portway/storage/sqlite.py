@@ -71,6 +71,10 @@ class SqliteStore(LocalStore):
         if revision > self._now().compacted:
             await self._submit(Compact(revision))
 
+    async def compact_in_turn(self, revision: int) -> None:
+        """See `Store.compact_in_turn`: it is always our turn."""
+        await self.compact(revision)
+
     def failure(self) -> StoreUnavailable | None:
         """See `Store.failure`."""
         return self._writer.broken.result() if self._writer.broken.done() else None

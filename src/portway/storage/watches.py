@@ -70,10 +70,14 @@ class LocalWatch:
         if not event.kv.key.startswith(self._prefix):
             return
         if len(self._pending) >= self._room:
-            self._finish(WatchLagged(self.synced_revision()))
+            self.cut_off()
         else:
             self._pending.append(event)
             self._wake.set()
+
+    def cut_off(self) -> None:
+        """End with `WatchLagged`: the events that come next are not to be had here."""
+        self._finish(WatchLagged(self.synced_revision()))
 
     def end(self, error: StorageError) -> None:
         """Stop with an error, which the consumer meets at its next step; what is still buffered is dropped."""
@@ -115,6 +119,11 @@ class Watches:
     def forget(self, watch: LocalWatch) -> None:
         """The watch wants no more events."""
         self._open.pop(watch, None)
+
+    def cut_off(self) -> None:
+        """End all watches with `WatchLagged`, each where it is."""
+        for watch in list(self._open):
+            watch.cut_off()
 
     def close(self) -> None:
         """End all watches with `StoreClosed`."""

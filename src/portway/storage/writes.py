@@ -34,7 +34,7 @@ class Create:
 
     def decide(self, current: KeyValue | None, revision: int) -> Change:
         """The change this makes as write number `revision`; raises `KeyExists` or `InvalidKey`."""
-        _check_key(self.key)
+        check_key(self.key)
         if current is not None:
             raise KeyExists(current)
         return Change(Event("PUT", KeyValue(self.key, self.value, revision, revision), None, True), None)
@@ -76,7 +76,7 @@ class Delete:
 Write = Create | Update | Delete
 
 
-def _check_key(key: str) -> None:
+def check_key(key: str) -> None:
     """Refuse what a medium that stores UTF-8 could not give back. Only a create can bring in a new key."""
     try:
         valid = bool(key.encode())

@@ -1,7 +1,7 @@
 """What every `portway.storage.Store` must do; `StoreContract` for all, `DurableStoreContract` for those with a medium.
 
     class TestMyStore(StoreContract):
-        def open_store(self) -> Store:
+        async def open_store(self) -> Store:
             return MyStore(watch_buffer=self.watch_buffer)
 
 Each test gets a new store in a new event loop, and no test knows which implementation it has. That a store survives
@@ -45,7 +45,7 @@ def scenario(
     """Make an ordinary test of a coroutine that takes an open store."""
 
     async def play(self: Contract) -> None:
-        store = self.open_store()
+        store = await self.open_store()
         try:
             async with asyncio.timeout(PATIENCE):
                 await script(self, store)
@@ -89,8 +89,8 @@ class StoreContract(ABC):
     watch_buffer: ClassVar[int] = 64
 
     @abstractmethod
-    def open_store(self) -> Store:
-        """A new, empty store. Called within a running event loop."""
+    async def open_store(self) -> Store:
+        """A new, empty store."""
 
     @scenario
     async def test_a_store_that_takes_writes_has_no_failure(self, store: Store) -> None:
@@ -516,7 +516,7 @@ class DurableStoreContract(StoreContract):
         await store.compact(4)
         before = await store.list(""), await store.list("", revision=4), await take(store.watch("", 4), 3)
         await store.close()
-        again = self.open_store()
+        again = await self.open_store()
         try:
             assert again.current_revision() == 7
             assert (await again.list(""), await again.list("", revision=4), await take(again.watch("", 4), 3)) == before
@@ -532,7 +532,7 @@ class DurableStoreContract(StoreContract):
         await fill(store, "/", 9)
         await asyncio.gather(*(store.compact(revision) for revision in (8, 3)))
         await store.close()
-        again = self.open_store()
+        again = await self.open_store()
         try:
             with pytest.raises(Compacted) as caught:
                 again.watch("", 7)
@@ -548,7 +548,7 @@ class DurableStoreContract(StoreContract):
         await store.compact(7)
         await store.close()
         for revision in (8, 10):
-            store = self.open_store()
+            store = await self.open_store()
             try:
                 assert store.current_revision() == revision - 1
                 assert await keys(store, "") == {}
