@@ -1,10 +1,11 @@
-"""Random histories: both stores against a plain dict that remembers every state it was in."""
+"""Random histories: all stores against a plain dict that remembers every state it was in."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from portway.storage import (
     Store,
     Watch,
 )
+from portway.storage.etcd import EtcdStore
+from portway.testing.etcd import binaries, running
 
 State = dict[str, KeyValue]
 
@@ -51,13 +54,13 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.store = self.open_store()
+        self.store: Store = self.run(self.open_store())
         self.states: list[State] = [{}, {}]  # by revision
         self.events: list[Event] = []
         self.compacted = 0
         self.watches: list[Follower] = []
 
-    def open_store(self) -> Store:
+    async def open_store(self) -> Store:
         raise NotImplementedError
 
     def run(self, awaitable: Any) -> Any:
@@ -135,12 +138,15 @@ class StoreMachine(RuleBasedStateMachine):
         async def together() -> list[int | BaseException]:
             return await asyncio.gather(*(self.store.create(*write) for write in writes), return_exceptions=True)
 
-        for (key, value), result in zip(writes, self.run(together()), strict=True):
-            if key in self.state:
-                assert isinstance(result, KeyExists)
-            else:
-                assert result == self.revision + 1
-                self.happened(Event("PUT", KeyValue(key, value, result, result), None, True))
+        results = list(zip(writes, self.run(together()), strict=True))
+        won = sorted((result, *write) for write, result in results if isinstance(result, int))
+        for revision, key, value in won:
+            assert key not in self.state
+            assert revision == self.revision + 1
+            self.happened(Event("PUT", KeyValue(key, value, revision, revision), None, True))
+        for (key, _), result in results:
+            assert key in self.state
+            assert isinstance(result, int | KeyExists)
 
     @rule(back=STEPS_BACK)
     def compact(self, back: int) -> None:
@@ -213,29 +219,61 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 class MemoryMachine(StoreMachine):
-    def open_store(self) -> Store:
+    async def open_store(self) -> Store:
         return MemoryStore()
 
 
-class SqliteMachine(StoreMachine):
-    """Also closes the store now and then, and opens the file again."""
+class DurableMachine(StoreMachine):
+    """Also closes the store now and then, and opens its medium again."""
 
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp())
         super().__init__()
 
-    def open_store(self) -> Store:
-        return SqliteStore.open(self.directory / "state.db")
-
     @rule()
     def reopen(self) -> None:
         self.run(self.store.close())
         self.watches.clear()
-        self.store = self.open_store()
+        self.store = self.run(self.open_store())
 
     def teardown(self) -> None:
         super().teardown()
         shutil.rmtree(self.directory)
+
+
+class SqliteMachine(DurableMachine):
+    async def open_store(self) -> Store:
+        return SqliteStore.open(self.directory / "state.db")
+
+
+class EtcdMachine(DurableMachine):
+    """An etcd of its own for each history, killed (`kill -9`) and started again under the open store."""
+
+    def __init__(self) -> None:
+        self.stack = ExitStack()
+        directory = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
+        self.member = self.stack.enter_context(running(next(iter(binaries().values())), directory))
+        self.kills = 0
+        super().__init__()
+
+    async def open_store(self) -> Store:
+        return await EtcdStore.open(self.member.settings())
+
+    @precondition(lambda self: self.kills < 2)
+    @rule()
+    def kill(self) -> None:
+        self.kills += 1
+        self.member.kill()
+        self.member.start()
+        self.run(self.store.get("/"))  # the connection is a new one now: a creation over a broken one need not be known
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.stack.close()
+
+
+class LongEtcdMachine(EtcdMachine):
+    """The same, for longer."""
 
 
 TestMemoryModel = MemoryMachine.TestCase
@@ -244,3 +282,14 @@ TestMemoryModel.settings = settings(max_examples=60, stateful_step_count=40, dea
 TestSqliteModel.settings = settings(
     max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+
+if binaries():
+    TestEtcdModel = EtcdMachine.TestCase
+    TestEtcdModel.settings = settings(
+        max_examples=4, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    TestLongEtcdModel = LongEtcdMachine.TestCase
+    TestLongEtcdModel.settings = settings(
+        max_examples=80, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    pytest.mark.slow(pytest.mark.timeout(900)(TestLongEtcdModel))

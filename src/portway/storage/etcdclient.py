@@ -1,8 +1,8 @@
 """Calls to etcd: endpoints with failover, TLS, authentication, a deadline on every call. Sockets are grpc's.
 
 One endpoint is used until it fails, then the next. A call is repeated for as long as that can do no harm and etcd has
-been failing for less than `PATIENCE` seconds; from then on each call gets one round of the endpoints, so that who waits
-for an etcd that is gone is told at once. Members without a leader refuse rather than hang (`hasleader`, as etcd's own
+been failing for less than `PATIENCE` seconds; from then on a call gets a moment, so that who waits for an etcd that is
+gone is told soon. Members without a leader refuse rather than hang (`hasleader`, as etcd's own
 client asks for).
 
 What the calls mean is for `etcdwrites.py`, `etcdmirror.py` and `etcd.py`.
@@ -28,13 +28,14 @@ PATIENCE = 5.0
 """Seconds: how long a failing etcd is tried again before callers are told. An election takes one or two."""
 _ATTEMPT_SECONDS = 2.0
 """How long one member may take to answer. etcd's own limit for a proposal is 5 s and more, when it is in trouble."""
+_MOMENT = 0.5
 _PAUSE = 0.1
 _OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 200),
     # A member that vanished without a word is noticed; etcd allows a ping every 5 s.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -65,20 +66,21 @@ class EtcdClient:
         Raises `OutcomeUnknown` for one that may not, otherwise `StoreUnavailable`, `StoreFull`, `ValueTooLarge`, or the
         `grpc` error of a revision that is compacted or yet to come, which only the caller can explain.
         """
-        tries = 0
+        began, tries = time.monotonic(), 0
         while True:
             place = self._place
             tries += 1
             try:
                 answer = await self._attempt(self._settings.endpoints[place], method, request)
             except grpc.aio.AioRpcError as error:
-                await self._after(error, place, tries, harmless)
+                await self._after(error, (place, tries, began), harmless)
             else:
                 self._failing_since = None
                 return answer
 
-    async def _after(self, error: Any, place: int, tries: int, harmless: bool) -> None:
-        """Return when the call may be sent again; otherwise raise."""
+    async def _after(self, error: Any, attempt: tuple[int, int, float], harmless: bool) -> None:
+        """Return when the call may be sent again; otherwise raise. `attempt`: where, the how manyeth, begun when."""
+        place, tries, began = attempt
         fate = fate_of(error)
         if fate is Fate.LOGIN and tries <= 2 and self._settings.username:
             self._token = ""
@@ -90,14 +92,15 @@ class EtcdClient:
         self._failed(place)
         if fate is Fate.UNKNOWN and not harmless:
             raise OutcomeUnknown(f"etcd at {self.address}: the connection was lost during a write") from error
-        if not self._worth_waiting(tries):
+        if not self._worth_waiting(tries, began):
             raise explained(error, self.address) from error
         if tries % len(self._settings.endpoints) == 0:
             await asyncio.sleep(_PAUSE)
 
-    def _worth_waiting(self, tries: int) -> bool:
-        since = time.monotonic() - (self._failing_since or time.monotonic())
-        return since < PATIENCE or tries < len(self._settings.endpoints)
+    def _worth_waiting(self, tries: int, began: float) -> bool:
+        now = time.monotonic()
+        patient = now - (self._failing_since or now) < PATIENCE or now - began < _MOMENT
+        return patient or tries < len(self._settings.endpoints)
 
     def _failed(self, place: int) -> None:
         """The next call goes to the next endpoint, unless somebody has moved on already."""
