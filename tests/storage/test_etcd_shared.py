@@ -151,8 +151,8 @@ def test_history_that_another_compacted_is_still_in_memory(etcd: Member) -> None
         async with opened(etcd, 2) as (one, other):
             for number in range(9):
                 await one.create(f"/{number}", b"")
-            await one.compact(8)
             await other.latest_revision()
+            await one.compact(8)
             assert len((await other.list("", revision=5)).items) == 4
             assert (await anext(other.watch("", 5))).revision == 6
 
