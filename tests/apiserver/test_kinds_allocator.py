@@ -1,38 +1,61 @@
-"""Ranges of addresses and ports: unique, within bounds, given back, and the same after a restart."""
+"""Ranges of addresses and ports, and what is handed out of them: unique, within bounds, in upstream's order."""
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+from collections.abc import Iterable
+from itertools import islice
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portway.apiserver.allocator import AddressRange, AllocationError, Allocator, NumberRange, PortRange
+from portway.apiserver.allocator import (
+    AddressRange,
+    AllocationError,
+    Allocator,
+    Claims,
+    Held,
+    NumberRange,
+    held_by,
+    port_range,
+)
+from portway.kube.objects import Object
 
-OPERATIONS = st.lists(st.tuples(st.sampled_from(["next", "take", "give"]), st.integers(0, 20)), max_size=80)
+SERVICE: Object = {"namespace": "demo", "name": "web"}
 
 
-@given(OPERATIONS, st.integers(0, 25))
-def test_numbers_are_unique_and_come_back(operations: list[tuple[str, int]], reserved: int) -> None:
-    numbers, model = NumberRange(0, 20, reserved), set[int]()
-    for operation, number in operations:
-        if operation == "take":
-            assert numbers.take(number) == (number not in model)
-            model.add(number)
-        elif operation == "give":
-            numbers.give_back(number)
-            model.discard(number)
-        elif len(model) == 21:
-            with pytest.raises(AllocationError, match=r"^range is full$"):
-                numbers.next()
-        else:
-            found = numbers.next()
-            assert found not in model
-            assert 0 <= found <= 20
-            # The reserved ones are only picked when the others are gone.
-            assert found >= reserved or all(upper in model for upper in range(min(reserved, 21), 21))
-            model.add(found)
+class MemoryClaims(Claims):
+    """Claims of one process, and of somebody faster: what is in `unseen` is taken, but only a claim finds out."""
+
+    def __init__(self, *ranges: str, held: Iterable[Held] = (), unseen: Iterable[Held] = ()) -> None:
+        self._ranges = ranges
+        self.held, self.unseen = set(held), set(unseen)
+
+    def taken(self, what: Held) -> bool:
+        return what in self.held
+
+    async def claim(self, what: Held, service: Object) -> bool:
+        if what in self.held | self.unseen:
+            return False
+        self.held.add(what)
+        return True
+
+    async def release(self, held: Iterable[Held], service: Object) -> None:
+        self.held -= set(held)
+
+    def ranges(self) -> Iterable[str]:
+        return self._ranges
+
+
+@given(st.sets(st.integers(0, 20)), st.integers(0, 25))
+def test_candidates_are_all_that_are_free_the_reserved_ones_last(taken: set[int], reserved: int) -> None:
+    numbers = NumberRange(0, 20, reserved)
+    found = list(numbers.candidates(taken.__contains__))
+    assert sorted(found) == sorted(set(range(21)) - taken)
+    upper = [number >= reserved for number in found]
+    assert upper == sorted(upper, reverse=True)
 
 
 @pytest.mark.parametrize(
@@ -43,21 +66,22 @@ def test_numbers_are_unique_and_come_back(operations: list[tuple[str, int]], res
         ("fd00::/125", "fd00::1", "fd00::7", 7),
     ],
 )
-def test_every_usable_address_of_a_range_is_handed_out_once(cidr: str, first: str, last: str, count: int) -> None:
+def test_every_usable_address_of_a_range_is_a_candidate_once(cidr: str, first: str, last: str, count: int) -> None:
     pool = AddressRange(cidr)
-    found = {pool.next() for _ in range(count)}
-    assert len(found) == count
-    assert min(found, key=ipaddress.ip_address) == first
+    found = list(pool.candidates(lambda _: False))
+    assert len(found) == len(set(found)) == count
+    assert min(found, key=ipaddress.ip_address) == first == pool.first
     assert max(found, key=ipaddress.ip_address) == last
-    with pytest.raises(AllocationError, match="range is full"):
-        pool.next()
-    pool.give_back(last)
-    assert pool.next() == last
+    assert all(address in pool for address in found)
 
 
 def test_a_range_beyond_64_bits_is_used_in_its_first_part() -> None:
-    pool = AddressRange("fd00::/16")
-    assert ipaddress.IPv6Address(pool.next()) < ipaddress.IPv6Address("fd00::1:0:0:0:0")
+    for address in islice(AddressRange("fd00::/16").candidates(lambda _: False), 3):
+        assert ipaddress.IPv6Address(address) < ipaddress.IPv6Address("fd00::1:0:0:0:0")
+
+
+def allocator(claims: Claims, *families: str) -> Allocator:
+    return Allocator(families or ("IPv4",), (30000, 30200), claims)
 
 
 @pytest.mark.parametrize(
@@ -68,56 +92,72 @@ def test_a_range_beyond_64_bits_is_used_in_its_first_part() -> None:
         ("10.0.1.1", "not in the valid range"),
         ("fd00::1", "not in the valid range"),
         ("10.0.0.7", "^provided IP is already allocated$"),
+        ("10.0.0.8", "^provided IP is already allocated$"),
     ],
 )
 def test_an_address_that_cannot_be_had(wanted: str, why: str) -> None:
-    pool = AddressRange("10.0.0.0/24")
-    pool.take("10.0.0.7")
+    claims = MemoryClaims("10.0.0.0/24", held=["10.0.0.7"], unseen=["10.0.0.8"])
     with pytest.raises(AllocationError, match=why):
-        pool.take(wanted)
+        asyncio.run(allocator(claims).this_address(wanted, SERVICE, dry_run=False))
+    assert claims.held == {"10.0.0.7"}
 
 
 def test_ports_that_cannot_be_had() -> None:
-    pool = PortRange(30000, 32767)
-    pool.take(30001)
-    with pytest.raises(AllocationError, match=r"^provided port is already allocated$"):
-        pool.take(30001)
-    for port in (29999, 32768):
-        with pytest.raises(AllocationError, match=r"The range of valid ports is 30000-32767$"):
-            pool.take(port)
-    assert pool.next() >= 30086
+    claims = MemoryClaims(held=[30001], unseen=[30002])
+    ports = allocator(claims)
+    for port in (30001, 30002):
+        with pytest.raises(AllocationError, match=r"^provided port is already allocated$"):
+            asyncio.run(ports.this_port(port, SERVICE, dry_run=False))
+    for port in (29999, 30201):
+        with pytest.raises(AllocationError, match=r"The range of valid ports is 30000-30200$"):
+            asyncio.run(ports.this_port(port, SERVICE, dry_run=False))
+    assert asyncio.run(ports.port(SERVICE, dry_run=False)) >= 30016
+    assert next(port_range(30000, 32767).candidates(lambda _: False)) >= 30086
 
 
-def service(name: str, kind: str = "ClusterIP", **spec: object) -> dict[str, object]:
-    return {"metadata": {"namespace": "demo", "name": name}, "spec": {"type": kind, **spec}}
+def test_what_somebody_faster_took_is_passed_over() -> None:
+    claims = MemoryClaims("10.0.0.0/30", unseen=["10.0.0.2", *range(30000, 30200)])
+    assert asyncio.run(allocator(claims).address("IPv4", SERVICE, dry_run=False)) == "10.0.0.1"
+    assert asyncio.run(allocator(claims).port(SERVICE, dry_run=False)) == 30200
+    for attempt in (
+        allocator(claims).address("IPv4", SERVICE, dry_run=False),
+        allocator(claims).port(SERVICE, dry_run=False),
+    ):
+        with pytest.raises(AllocationError, match=r"^range is full$"):
+            asyncio.run(attempt)
 
 
-def test_what_stored_services_hold_is_taken_after_a_restart() -> None:
-    allocator = Allocator("10.0.0.0/24", (30000, 30100))
-    problems = allocator.restore(
-        [
-            service("a", clusterIP="10.0.0.9", clusterIPs=["10.0.0.9"]),
-            service("b", "NodePort", clusterIPs=["10.0.0.10"], ports=[{"nodePort": 30005}, {"nodePort": 30005}]),
-            service("headless", clusterIP="None", clusterIPs=["None"]),
-            service("name", "ExternalName", externalName="example.com"),
-            service("twice", clusterIPs=["10.0.0.9"]),
-            service("outside", "LoadBalancer", clusterIPs=["10.9.0.1"], healthCheckNodePort=1),
-            service("six", clusterIPs=["fd00::1"]),
-            service("broken", clusterIPs=["?"]),
-        ]
-    )
-    assert [problem.split(":")[0] for problem in problems] == [
-        "service demo/twice",
-        "service demo/outside",
-        "service demo/outside",
-        "service demo/six",
-        "service demo/broken",
-    ]
-    with pytest.raises(AllocationError, match="already allocated"):
-        allocator.addresses["IPv4"].take("10.0.0.10")
-    with pytest.raises(AllocationError, match="already allocated"):
-        allocator.ports.take(30005)
-    # What can't be given back is ignored: a restart with another range must not break deletes.
-    allocator.give_back(["10.0.0.10", "fd00::1", "?"], [30005, 1])
-    allocator.addresses["IPv4"].take("10.0.0.10")
-    allocator.ports.take(30005)
+def test_a_full_range_is_followed_by_the_next_of_its_family() -> None:
+    claims = MemoryClaims("10.0.0.0/30", "fd00::/126", "10.1.0.0/30", held=["10.0.0.1", "10.0.0.2"])
+    addresses = {asyncio.run(allocator(claims).address("IPv4", SERVICE, dry_run=False)) for _ in range(2)}
+    assert addresses == {"10.1.0.1", "10.1.0.2"}
+    assert asyncio.run(allocator(claims).address("IPv6", SERVICE, dry_run=False)).startswith("fd00::")
+
+
+def test_a_dry_run_takes_nothing_and_still_gives_different_ones() -> None:
+    claims = MemoryClaims("10.0.0.0/24")
+    found = allocator(claims)
+    asyncio.run(found.address("IPv4", SERVICE, dry_run=True))
+    asyncio.run(found.this_address("10.0.0.9", SERVICE, dry_run=True))
+    given = {asyncio.run(found.port(SERVICE, dry_run=True))}
+    assert asyncio.run(found.port(SERVICE, dry_run=True, but=[*range(30000, 30200)])) == 30200
+    assert given
+    assert claims.held == set()
+
+
+@pytest.mark.parametrize(
+    ("spec", "held"),
+    [
+        (
+            {"type": "ClusterIP", "clusterIP": "10.0.0.9", "clusterIPs": ["10.0.0.9", "FD00::1"]},
+            {"10.0.0.9", "fd00::1"},
+        ),
+        ({"type": "ClusterIP", "clusterIP": "None", "clusterIPs": ["None"]}, set()),
+        ({"type": "ExternalName", "externalName": "example.com"}, set()),
+        ({"type": "NodePort", "ports": [{"nodePort": 30005}, {"nodePort": 30005}, {}]}, {30005}),
+        ({"type": "LoadBalancer", "healthCheckNodePort": 30006}, {30006}),
+        ({}, set()),
+    ],
+)
+def test_what_a_service_holds(spec: Object, held: set[Held]) -> None:
+    assert held_by({"spec": spec}) == held

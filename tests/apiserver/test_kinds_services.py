@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from portway.apiserver.allocator import Allocator
-from portway.apiserver.kinds.services import SERVICE, ServiceStrategy
-from portway.apiserver.server import Server
+from portway.apiserver.kinds.services import SERVICE
 from portway.storage.memory import MemoryStore
-from portway.testing.api import InProcessApi, settings
+from portway.testing.api import InProcessApi
 
 PATH = "/api/v1/namespaces/default/services"
 MERGE = "application/merge-patch+json"
@@ -503,30 +499,16 @@ def test_the_whole_422_body() -> None:
 
 
 def test_dual_stack_where_the_cluster_is() -> None:
-    allocator = Allocator("10.0.0.0/24,fd00::/112", (30000, 30010))
-    server = Server(MemoryStore(), settings(), (), {})
-    ctx = replace(
-        server.own_context("update", "default", "web"), services=replace(server.services, allocator=allocator)
-    )
-    strategy = ServiceStrategy()
-    old = service(ipFamilyPolicy="RequireDualStack")
-    strategy.prepare_create(old, ctx)
-    strategy.defaults(old)
-    assert strategy.validate_create(old, ctx) == []
-    reservation = strategy.allocate(old, None, ctx)
-    assert reservation is not None
-    reservation.commit()
-    v4, v6 = old["spec"]["clusterIPs"]
-    assert (old["spec"]["clusterIP"], old["spec"]["ipFamilies"]) == (v4, ["IPv4", "IPv6"])
-    new = copy.deepcopy(old)
-    new["spec"]["ipFamilyPolicy"] = "SingleStack"
-    strategy.prepare_update(new, old, ctx)
-    assert strategy.validate_update(new, old, ctx) == []
-    reservation = strategy.allocate(new, old, ctx)
-    assert reservation is not None
-    reservation.commit()
-    assert (new["spec"]["clusterIPs"], new["spec"]["ipFamilies"]) == ([v4], ["IPv4"])
-    allocator.addresses["IPv6"].take(v6)
+    async def test(api: InProcessApi) -> None:
+        spec = (await create(api, service(ipFamilyPolicy="RequireDualStack")))["spec"]
+        v4, v6 = spec["clusterIPs"]
+        assert (spec["clusterIP"], spec["ipFamilies"]) == (v4, ["IPv4", "IPv6"])
+        await create(api, service("late", ipFamilies=["IPv6"], clusterIP=v6), 422)
+        spec = (await patch(api, {"spec": {"ipFamilyPolicy": "SingleStack"}}))["spec"]
+        assert (spec["clusterIPs"], spec["ipFamilies"]) == ([v4], ["IPv4"])
+        await create(api, service("late", ipFamilies=["IPv6"], clusterIP=v6))
+
+    serve(test, service_cluster_ip_range="10.0.0.0/24,fd00::/112")
 
 
 def test_a_dry_run_that_adds_a_family_leaves_what_everybody_reads() -> None:
@@ -586,8 +568,8 @@ def test_a_deleted_service_lets_go_of_what_it_held_though_the_server_cannot_show
         assert answer.status == 503
         assert (await api.store.list("/registry/core/services/default/web")).items == []
         assert (await api.store.list("/registry/core/endpoints/default/web")).items == []
-        server.allocator.range_of("10.96.0.10").take("10.96.0.10")
-        server.allocator.ports.take(30080)
+        assert (await api.store.list("/registry/networking.k8s.io/ipaddresses/10.96.0.10")).items == []
+        assert (await api.store.list("/registry/core/servicenodeports/")).items == []
 
     serve(test)
 

@@ -104,6 +104,8 @@ def test_a_file_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
         ({"anonymous-auth": "maybe"}, '"maybe" is neither true nor false'),
         ({"service-cluster-ip-range": "10.96.0.0"}, "too small"),
         ({"service-cluster-ip-range": "10.96.0.1/16"}, "not a CIDR"),
+        ({"service-cluster-ip-range": "10.96.0.0/16,10.97.0.0/16"}, "more than one range of each family"),
+        ({"service-cluster-ip-range": "10.96.0.0/16,fd00::/112,fd01::/112"}, "more than one range of each family"),
         ({"service-node-port-range": "32767-30000"}, "ascending order"),
         ({"service-node-port-range": "many"}, "not a range such as 30000-32767"),
         ({"access-log": "xml"}, "not one of off, json, combined"),

@@ -1,25 +1,31 @@
-"""Cluster addresses and node ports: handed out once, kept unique, given back.
+"""Cluster addresses and node ports: which may be had, which are had, in whose name they are taken and given back.
 
-The allocator holds what is taken in memory. What is taken follows from the stored services alone: `restore` is called
-for each of them when the server starts, so that a restart changes nothing. All methods are synchronous and are called
-on the server's event loop only, between two awaits; so they need no lock.
+What is taken is in the store and nowhere else, so that any number of API servers share it: `Claims` is how it is asked
+and written. Here are the ranges and the order in which free ones are tried. When to allocate and what a service needs
+is `portway.apiserver.kinds.serviceallocation`'s to say; what a crash leaves behind is `portway.apiserver.repair`'s.
 
-When to allocate and what a service needs is `portway.apiserver.kinds.services`' to say.
-Source: pkg/registry/core/service/{ipallocator,portallocator} (bands, texts), KEP-3070 and KEP-3668.
+Source: pkg/registry/core/service/{ipallocator,portallocator} (bands, texts), KEP-1880, KEP-3070 and KEP-3668.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import random
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any, Protocol
+
+from portway.kube.objects import Object
 
 IPv4, IPv6 = "IPv4", "IPv6"
 NONE = "None"
+RANGE_FULL = "range is full"
 
 _MAX_HOSTS = 1 << 64
 """Addresses of one range that can be used; a larger IPv6 range is used in its first part only."""
+
+Held = str | int
+"""A cluster address, or a node port."""
 
 
 class AllocationError(Exception):
@@ -27,59 +33,28 @@ class AllocationError(Exception):
 
 
 class NumberRange:
-    """Hands out the numbers low..high, each once.
-
-    The first `reserved` of them are picked last, which leaves them to those who ask for one by number.
-    """
+    """The numbers low..high. The first `reserved` of them are tried last: for those who ask for one by number."""
 
     def __init__(self, low: int, high: int, reserved: int) -> None:
         self.low, self.high = low, high
         self._upper = min(low + reserved, high + 1)
-        self._taken: set[int] = set()
 
     def __contains__(self, number: int) -> bool:
         return self.low <= number <= self.high
 
-    def taken(self, number: int) -> bool:
-        """Whether the number is handed out."""
-        return number in self._taken
-
-    def take(self, number: int) -> bool:
-        """Takes a number of the range; False when it was taken before."""
-        if number in self._taken:
-            return False
-        self._taken.add(number)
-        return True
-
-    def give_back(self, number: int) -> None:
-        """Makes a number available again; one that isn't taken stays so."""
-        self._taken.discard(number)
-
-    def next(self) -> int:
-        """Takes a free number, at random from the upper part first; raises AllocationError when there is none."""
+    def candidates(self, taken: Callable[[int], bool]) -> Iterator[int]:
+        """Yields every number that isn't taken when its turn comes, from a random place of the upper part on."""
         for low, high in ((self._upper, self.high), (self.low, self._upper - 1)):
-            number = self._free_in(low, high)
-            if number is not None:
-                self._taken.add(number)
-                return number
-        raise AllocationError("range is full")
-
-    def _free_in(self, low: int, high: int) -> int | None:
-        """The first free number from a random place on, going round."""
-        size = high - low + 1
-        if size <= 0:
-            return None
-        start = random.randrange(size)
-        # At most `taken + 1` steps: among that many numbers one is free, or the part has fewer numbers and is full.
-        for step in range(min(size, len(self._taken) + 1)):
-            number = low + (start + step) % size
-            if number not in self._taken:
-                return number
-        return None
+            size = high - low + 1
+            start = random.randrange(size) if size > 0 else 0
+            for step in range(size):
+                number = low + (start + step) % size
+                if not taken(number):
+                    yield number
 
 
 class AddressRange:
-    """Hands out the addresses of a network: not its own address and, with IPv4, not its broadcast address."""
+    """The addresses of a network: not its own address and, with IPv4, not its broadcast address."""
 
     def __init__(self, cidr: str) -> None:
         self.network = ipaddress.ip_network(cidr)
@@ -89,58 +64,46 @@ class AddressRange:
         last = base + size - (2 if self.network.version == 4 else 1)
         self._numbers = NumberRange(base + 1, last, min(max(16, size // 16), 256))
 
-    def take(self, text: str) -> None:
-        """Takes one address; raises AllocationError."""
-        address = ipaddress.ip_address(text)
-        if address.version != self.network.version or int(address) not in self._numbers:
-            raise AllocationError(
-                f"the provided IP ({text}) is not in the valid range. The range of valid IPs is {self.network}"
-            )
-        if not self._numbers.take(int(address)):
-            raise AllocationError("provided IP is already allocated")
+    @property
+    def first(self) -> str:
+        """The first address that can be used."""
+        return self._text(self._numbers.low)
 
-    def next(self) -> str:
-        """Takes a free address; raises AllocationError."""
-        number = self._numbers.next()
+    def __contains__(self, address: str) -> bool:
+        parsed = ipaddress.ip_address(address)
+        return parsed.version == self.network.version and int(parsed) in self._numbers
+
+    def candidates(self, taken: Callable[[str], bool]) -> Iterator[str]:
+        """Yields the addresses that aren't taken, in the order in which they are to be tried."""
+        return map(self._text, self._numbers.candidates(lambda number: taken(self._text(number))))
+
+    def _text(self, number: int) -> str:
         return str(ipaddress.IPv4Address(number) if self.family == IPv4 else ipaddress.IPv6Address(number))
 
-    def give_back(self, text: str) -> None:
-        """Makes an address available again."""
-        self._numbers.give_back(int(ipaddress.ip_address(text)))
+
+@lru_cache(maxsize=64)
+def address_range(cidr: str) -> AddressRange:
+    """Returns the range of a CIDR; they have no state."""
+    return AddressRange(cidr)
 
 
-class PortRange:
-    """Hands out node ports."""
-
-    def __init__(self, low: int, high: int) -> None:
-        self._numbers = NumberRange(low, high, min(max(16, (high - low + 1) // 32), 128))
-
-    def take(self, port: int) -> None:
-        """Takes one port; raises AllocationError."""
-        if port not in self._numbers:
-            raise AllocationError(
-                "provided port is not in the valid range. "
-                f"The range of valid ports is {self._numbers.low}-{self._numbers.high}"
-            )
-        if not self._numbers.take(port):
-            raise AllocationError("provided port is already allocated")
-
-    def next(self) -> int:
-        """Takes a free port; raises AllocationError."""
-        return self._numbers.next()
-
-    def give_back(self, port: int) -> None:
-        """Makes a port available again."""
-        self._numbers.give_back(port)
+def port_range(low: int, high: int) -> NumberRange:
+    """Returns the range of node ports with upstream's reserved part."""
+    return NumberRange(low, high, min(max(16, (high - low + 1) // 32), 128))
 
 
 def addresses_of(service: Mapping[str, Any]) -> set[str]:
-    """Returns the cluster addresses that a service holds."""
+    """Returns the cluster addresses that a service holds, in canonical form."""
     spec = service.get("spec") or {}
     if spec.get("type") == "ExternalName":
         return set()
     listed = spec.get("clusterIPs") or [spec.get("clusterIP")]
-    return {address for address in listed if address and address != NONE}
+    return {canonical(address) for address in listed if address and address != NONE}
+
+
+def canonical(address: str) -> str:
+    """Returns an address in the one form that names its claim."""
+    return str(ipaddress.ip_address(address))
 
 
 def ports_of(service: Mapping[str, Any]) -> set[int]:
@@ -150,52 +113,85 @@ def ports_of(service: Mapping[str, Any]) -> set[int]:
     return {port for port in held if port}
 
 
+def held_by(service: Mapping[str, Any]) -> set[Held]:
+    """Returns everything that a service holds."""
+    return {*addresses_of(service), *ports_of(service)}
+
+
+def family_of(address: str) -> str:
+    """Returns the family of an address that is known to be one."""
+    return IPv4 if ipaddress.ip_address(address).version == 4 else IPv6
+
+
+class Claims(Protocol):
+    """What is taken, and by which service, as all API servers on one store see it."""
+
+    def taken(self, what: Held) -> bool:
+        """Whether it is known here to be taken. Another server may have taken it since: `claim` is what counts."""
+
+    async def claim(self, what: Held, service: Object) -> bool:
+        """Takes it in the name of a service (its metadata); False when somebody was faster."""
+
+    async def release(self, held: Iterable[Held], service: Object) -> None:
+        """Gives back those that are the service's; what can't be given back now is left to the repair."""
+
+    def ranges(self) -> Iterable[str]:
+        """Returns the CIDRs that addresses may be taken from now."""
+
+
 class Allocator:
-    """What is taken in one cluster: one range of addresses a family, one of node ports."""
+    """Takes addresses and ports for services. One per server."""
 
-    def __init__(self, cluster_ip_range: str, node_port_range: tuple[int, int]) -> None:
-        """`cluster_ip_range` is a CIDR, or two of different families with a comma; the first is the default family."""
-        ranges = [AddressRange(cidr.strip()) for cidr in cluster_ip_range.split(",")]
-        self.addresses: Mapping[str, AddressRange] = {found.family: found for found in ranges}
-        self.default_family = ranges[0].family
-        self.ports = PortRange(*node_port_range)
+    def __init__(self, families: tuple[str, ...], node_port_range: tuple[int, int], claims: Claims) -> None:
+        """`families` are those that the cluster is configured for, the default one first."""
+        self.families = families
+        self._ports = port_range(*node_port_range)
+        self._claims = claims
 
-    def restore(self, services: Iterable[Mapping[str, Any]]) -> list[str]:
-        """Marks what stored services hold as taken; returns a line for each that can't be: taken twice, or outside.
+    async def address(self, family: str, service: Object, *, dry_run: bool) -> str:
+        """Takes any address of a family; raises AllocationError."""
+        for pool in self._pools(family):
+            for address in pool.candidates(self._claims.taken):
+                if dry_run or await self._claims.claim(address, service):
+                    return address
+        raise AllocationError(RANGE_FULL)
 
-        Such a service keeps what it has, as upstream's repair loop leaves it.
-        """
-        problems = []
-        for service in services:
-            where = f"{service['metadata'].get('namespace', '')}/{service['metadata'].get('name', '')}"
-            held: list[str | int] = [*sorted(addresses_of(service)), *sorted(ports_of(service))]
-            for one in held:
-                try:
-                    self._hold(one)
-                except (AllocationError, ValueError) as error:
-                    problems.append(f"service {where}: {one}: {error}")
-        return problems
+    async def this_address(self, address: str, service: Object, *, dry_run: bool) -> None:
+        """Takes the address that was asked for (in canonical form); raises AllocationError."""
+        pools = self._pools(family_of(address))
+        if not any(address in pool for pool in pools):
+            ranges = ", ".join(str(pool.network) for pool in pools)
+            raise AllocationError(
+                f"the provided IP ({address}) is not in the valid range. The range of valid IPs is {ranges}"
+            )
+        if self._claims.taken(address) or not (dry_run or await self._claims.claim(address, service)):
+            raise AllocationError("provided IP is already allocated")
 
-    def _hold(self, one: str | int) -> None:
-        if isinstance(one, str):
-            self.range_of(one).take(one)
-        else:
-            self.ports.take(one)
+    async def port(self, service: Object, *, dry_run: bool, but: Iterable[int] = ()) -> int:
+        """Takes any node port, none of `but` (what a dry run has been given before); raises AllocationError."""
+        given = set(but)
+        for port in self._ports.candidates(lambda port: port in given or self._claims.taken(port)):
+            if dry_run or await self._claims.claim(port, service):
+                return port
+        raise AllocationError(RANGE_FULL)
 
-    def range_of(self, text: str) -> AddressRange:
-        """Returns the range of an address's family; raises AllocationError when the cluster has none."""
-        family = IPv4 if ipaddress.ip_address(text).version == 4 else IPv6
-        found = self.addresses.get(family)
-        if found is None:
-            raise AllocationError(f"{family} is not configured on this cluster")
-        return found
+    async def this_port(self, port: int, service: Object, *, dry_run: bool) -> None:
+        """Takes the node port that was asked for; raises AllocationError."""
+        if port not in self._ports:
+            low, high = self._ports.low, self._ports.high
+            raise AllocationError(f"provided port is not in the valid range. The range of valid ports is {low}-{high}")
+        if self._claims.taken(port) or not (dry_run or await self._claims.claim(port, service)):
+            raise AllocationError("provided port is already allocated")
 
-    def give_back(self, addresses: Iterable[str], ports: Iterable[int]) -> None:
-        """Makes addresses and ports available again."""
-        for text in addresses:
-            try:
-                self.range_of(text).give_back(text)
-            except (AllocationError, ValueError):
-                continue  # an address of a former range: there is nothing to give it back to
-        for port in ports:
-            self.ports.give_back(port)
+    async def release(self, held: Iterable[Held], service: Object) -> None:
+        """Gives back what a service held."""
+        await self._claims.release(held, service)
+
+    def in_range(self, what: Held) -> bool:
+        """Whether it could be taken now, were it free."""
+        if isinstance(what, int):
+            return what in self._ports
+        return any(what in pool for pool in self._pools(family_of(what)))
+
+    def _pools(self, family: str) -> list[AddressRange]:
+        return [pool for pool in map(address_range, self._claims.ranges()) if pool.family == family]

@@ -1,7 +1,7 @@
 """What the server does besides answering: load, follow, bootstrap, empty namespaces, compact. Owns the tasks.
 
-Start order: the state is loaded and followed first, then what it implies is restored (allocations), then the objects
-that every cluster has are written, and only then is the server ready.
+Start order: the state is loaded and followed first, then the objects that every cluster has are written (the range of
+cluster addresses before the service that takes one), and only then is the server ready.
 """
 
 from __future__ import annotations
@@ -34,12 +34,14 @@ class Background:
         server = self._server
         await server.cache.load()
         self._own(server.cache.run(), "follow the store")
-        for problem in server.allocator.restore(server.objects("", "services")):
-            _log.warning("%s", problem)
         if self._bootstrap is not None:
             for wanted in self._bootstrap.desired(server.config):
                 await self._ensure(self._bootstrap, wanted)
+                if wanted["kind"] == "ServiceCIDR":
+                    # Before the first address is taken: services of an older database hold some that nobody claimed.
+                    await server.repair.once()
         self._own(server.reaper.run(), "empty namespaces")
+        self._own(server.repair.run(), "repair addresses and ports")
         self._own(self._compact(), "compact the store")
         server.ready = True
 

@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import copy
 import ipaddress
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from portway.apiserver.allocator import address_range
 from portway.apiserver.bootstraproles import AGGREGATED, BINDINGS, ROLES
 from portway.apiserver.config import ApiServerConfig
 from portway.kube.objects import Object
 
+_log = logging.getLogger(__name__)
 _RBAC = "rbac.authorization.k8s.io"
 _LABELS = {"kubernetes.io/bootstrapping": "rbac-defaults"}
 _AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
@@ -28,7 +31,7 @@ _NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 def desired(config: ApiServerConfig) -> Sequence[Object]:
     """Returns the objects that must exist, in order of creation (namespaces first)."""
     namespaces = [{"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}} for name in _NAMESPACES]
-    return [*namespaces, *_roles(), *_bindings(), *_kubernetes(config)]
+    return [*namespaces, _service_cidr(config), *_roles(), *_bindings(), *_kubernetes(config)]
 
 
 def reconcile(existing: Object, wanted: Object) -> Object | None:
@@ -91,10 +94,24 @@ def _update_service(found: Object, wanted: Object) -> None:
     found["spec"]["ports"] = wanted["spec"]["ports"]
 
 
+def _update_ranges(found: Object, wanted: Object) -> None:
+    """A second family may be added; else the ranges stay, because services have addresses out of them."""
+    held, given = found["spec"]["cidrs"], wanted["spec"]["cidrs"]
+    if len(held) == 1 and held == given[:1]:
+        found["spec"]["cidrs"] = given
+    elif held != given:
+        _log.warning(
+            "ServiceCIDR kubernetes stays at %s, though %s is asked for: another ServiceCIDR would add addresses",
+            ",".join(held),
+            ",".join(given),
+        )
+
+
 _UPDATES: Mapping[str, Any] = {
     "ClusterRole": _update_role,
     "ClusterRoleBinding": _update_binding,
     "Service": _update_service,
+    "ServiceCIDR": _update_ranges,
     "Endpoints": _replace("subsets"),
     "EndpointSlice": _replace("endpoints", "ports"),
 }
@@ -141,20 +158,29 @@ def _bindings() -> list[Object]:
     ]
 
 
+def _service_cidr(config: ApiServerConfig) -> Object:
+    """The range that cluster addresses come from, under the name that upstream gives it."""
+    return {
+        "kind": "ServiceCIDR",
+        "apiVersion": "networking.k8s.io/v1",
+        "metadata": {"name": "kubernetes"},
+        "spec": {"cidrs": list(config.service_cidrs)},
+    }
+
+
 def _kubernetes(config: ApiServerConfig) -> list[Object]:
     """The service default/kubernetes on the first address of the range, and where the door is.
 
     A door that is advertised on loopback, or by name, has no endpoints: an Endpoints object can't hold such addresses.
     """
     host, _, port = config.advertise_address.rpartition(":")
-    network = ipaddress.ip_network(config.service_cluster_ip_range)
     service = {
         "kind": "Service",
         "apiVersion": "v1",
         "metadata": _kubernetes_metadata({"component": "apiserver", "provider": "kubernetes"}),
         "spec": {
             "type": "ClusterIP",
-            "clusterIP": str(network[1]),
+            "clusterIP": address_range(config.service_cidrs[0]).first,
             "sessionAffinity": "None",
             "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": int(port)}],
         },

@@ -17,6 +17,7 @@ class ApiServerConfig:
     """Settings of one API server.
 
     `advertise_address` is the door's "host:port" (the endpoint of default/kubernetes, and what /api tells clients).
+    `service_cluster_ip_range` is a CIDR, or two of different families with a comma.
     `cluster_cidrs` are the pods' own ranges. `token_users` are the static tokens that TokenReview knows.
     `watch_history` is the number of changes of a kind that are kept for watchers: one that lags further behind is
     cut. `bookmark_seconds` is the pause between a watch's bookmarks, `min_request_timeout` the least number of
@@ -39,11 +40,19 @@ class ApiServerConfig:
     min_request_timeout: int = 1800
     compaction_seconds: float = 300.0
 
+    @property
+    def service_cidrs(self) -> tuple[str, ...]:
+        """The ranges of cluster addresses, one of each family at most, the default family's first."""
+        return tuple(cidr.strip() for cidr in self.service_cluster_ip_range.split(","))
+
     def __post_init__(self) -> None:
         """Raises ValueError, naming the setting, when one cannot work."""
-        network = ipaddress.ip_network(self.service_cluster_ip_range)
-        if network.num_addresses < 4:
-            raise ValueError(f"service_cluster_ip_range {network} has no room for services")
+        networks = [ipaddress.ip_network(cidr) for cidr in self.service_cidrs]
+        for network in networks:
+            if network.num_addresses < 4:
+                raise ValueError(f"service_cluster_ip_range {network} has no room for services")
+        if len({network.version for network in networks}) < len(networks):
+            raise ValueError(f"service_cluster_ip_range {self.service_cluster_ip_range} has two of one family")
         low, high = self.service_node_port_range
         if not 0 < low <= high < 65536:
             raise ValueError(f"service_node_port_range {low}-{high} is not a range of ports")

@@ -23,9 +23,9 @@ from portway.apiserver.cache import Cache, Entry
 from portway.apiserver.kinds import common
 from portway.apiserver.kinds.base import Allocation, Context, Kind
 from portway.kube import errors
-from portway.kube.errors import AlreadyExists, Cause, InternalError, RequestEntityTooLarge
+from portway.kube.errors import AlreadyExists, Cause, InternalError, RequestEntityTooLarge, StatusError
 from portway.kube.objects import Object
-from portway.storage import KeyExists, KeyMissing, RevisionMismatch, Store
+from portway.storage import InvalidKey, KeyExists, KeyMissing, RevisionMismatch, Store, StoreFull
 
 MAX_OBJECT = 3 * 1024 * 1024
 """Bytes of one stored object: what a request may bring; patches must not grow it beyond that."""
@@ -33,6 +33,8 @@ _ATTEMPTS = 30
 """How often a write without a resourceVersion is tried against faster writers."""
 _NAME_ATTEMPTS = 8
 """How often another generated name is tried (KEP-4420)."""
+_NOT_STORED = (StatusError, InvalidKey, KeyExists, KeyMissing, RevisionMismatch, StoreFull)
+"""What is raised only when the store has refused. After anything else the write may yet have happened."""
 
 Change = Callable[[Object], Awaitable[Object]]
 """The stored object, which stays as it is → its successor, which is the registry's to change."""
@@ -47,7 +49,7 @@ class Preconditions:
 
 
 class _Reservation:
-    """What a strategy allocated: given back on the way out, unless the object was stored."""
+    """What a strategy allocated: given back on the way out, unless the object was stored, or may have been."""
 
     def __init__(self, allocation: Allocation | None) -> None:
         self._allocation = allocation
@@ -57,12 +59,16 @@ class _Reservation:
         """The object was stored."""
         self._kept = True
 
-    def __enter__(self) -> _Reservation:
+    async def __aenter__(self) -> _Reservation:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._allocation is not None:
-            (self._allocation.commit if self._kept else self._allocation.revert)()
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._allocation is None:
+            return
+        if self._kept:
+            await self._allocation.commit()
+        elif kind is None or issubclass(kind, _NOT_STORED):
+            await self._allocation.revert()
 
 
 class Registry:
@@ -105,7 +111,7 @@ class Registry:
         _refuse(kind, obj, metadata.validate(obj, strategy.name_errors), strategy.validate_create(obj, ctx))
         ctx.warnings.extend(strategy.warnings(obj))
         key = kind.key(ctx.namespace, obj["metadata"]["name"])
-        with _Reservation(strategy.allocate(obj, None, ctx)) as reservation:
+        async with _Reservation(await strategy.allocate(obj, None, ctx)) as reservation:
             if ctx.dry_run:
                 if self._cache.shelf(kind.prefix).get(key) is not None:
                     raise errors.already_exists(kind.plural, obj["metadata"]["name"], kind.group)
@@ -153,7 +159,7 @@ class Registry:
     async def _replace(self, kind: Kind, entry: Entry, new: Object, old: Object, ctx: Context) -> Object | None:
         """Stores the successor of `entry`; None when somebody was faster."""
         try:
-            with _Reservation(kind.strategy.allocate(new, old, ctx)) as reservation:
+            async with _Reservation(await kind.strategy.allocate(new, old, ctx)) as reservation:
                 if ctx.dry_run:
                     return new
                 if new["metadata"].get("deletionTimestamp") and not namespaces.held(kind, new):
@@ -217,7 +223,7 @@ class Registry:
 
         The wait comes last: whether the cache keeps up or not, the object is gone and nobody will ask for this again.
         """
-        kind.strategy.release(obj, ctx)
+        await kind.strategy.release(obj, ctx)
         for reference in kind.strategy.cascade(obj):
             dependent = self._kinds.get((reference.group, reference.plural))
             if dependent is not None:

@@ -10,12 +10,14 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
-from portway.apiserver.allocator import Allocator
+from portway.apiserver.allocator import Allocator, address_range
 from portway.apiserver.cache import Cache, Change, Entry, prefix_of
+from portway.apiserver.claims import CLAIMS, StoredClaims
 from portway.apiserver.config import ApiServerConfig
 from portway.apiserver.kinds.base import Context, Kind, Services, VirtualResource
 from portway.apiserver.namespaces import Reaper
 from portway.apiserver.registry import Preconditions, Registry
+from portway.apiserver.repair import Repair
 from portway.apiserver.routing import Router, VirtualKey
 from portway.kube.errors import Conflict, NotFound
 from portway.kube.identity import MASTERS, User
@@ -44,12 +46,15 @@ class Server:
         self.virtual = dict(virtual)
         self.router = Router(kinds, virtual)
         self.rbac = RBAC()
-        self.allocator = Allocator(config.service_cluster_ip_range, config.service_node_port_range)
         self.cache = Cache(store, config.watch_history, self._changed)
         self._stored = {(kind.group, kind.plural): kind for kind in kinds if kind.store_plural is None}
         self._heeded = {kind.prefix: kind.kind for kind in kinds if kind.kind in (*RBAC_KINDS, "Namespace")}
-        self.services = Services(config, self.rbac, self.allocator, self, self.kinds)
         self.registry = Registry(store, self.cache, self._stored)
+        self.claims = claims = StoredClaims(store, self.cache, self.registry, self, self.own_context)
+        families = tuple(address_range(cidr).family for cidr in config.service_cidrs)
+        self.allocator = Allocator(families, config.service_node_port_range, claims)
+        self.repair = Repair(claims, self.allocator, self)
+        self.services = Services(config, self.rbac, self.allocator, self, self.kinds)
         self.reaper = Reaper(self.cache, self.kinds, self._delete, self._release)
         self.ready = False
         self.stopping = False
@@ -63,6 +68,8 @@ class Server:
             self.rbac.set(kind, entry.namespace, entry.name, None if change.type == "DELETED" else entry.obj)
         elif kind == "Namespace" and change.type != "DELETED" and deleting(entry.obj):
             self.reaper.schedule(entry.obj)
+        elif entry.key.startswith(CLAIMS):
+            self.repair.changed(change)
 
     def find(self, group: str, plural: str, namespace: str, name: str) -> Object | None:
         """See `kinds.base.Lookup`."""

@@ -107,6 +107,14 @@ def service_network(value: str) -> str:
     return canonical
 
 
+def service_networks(value: str) -> str:
+    """One such CIDR, or two of different families with a comma: the first one's family is the default."""
+    found = [service_network(part.strip()) for part in value.split(",")]
+    if len(found) > 2 or len({ipaddress.ip_network(one).version for one in found}) < len(found):
+        raise ValueError(f'"{value}" is more than one range of each family')
+    return ",".join(found)
+
+
 def port_range(value: str) -> tuple[int, int]:
     """`30000-32767` → (30000, 32767), both included."""
     match = _PORT_RANGE.match(value)

@@ -112,9 +112,11 @@ def _make_all(settings: UpSettings, directory: DataDir) -> Credentials:
 
 def serving_names(settings: UpSettings) -> tuple[str, ...]:
     """Every name and address by which a client may rightly call this cluster."""
-    first_service_address = ipaddress.ip_network(settings.service_cluster_ip_range)[1]
+    first_service_addresses = [
+        str(ipaddress.ip_network(one)[1]) for one in settings.service_cluster_ip_range.split(",")
+    ]
     names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
-    names += ["kubernetes.default.svc.cluster.local", "127.0.0.1", "::1", str(first_service_address)]
+    names += ["kubernetes.default.svc.cluster.local", "127.0.0.1", "::1", *first_service_addresses]
     if not ipaddress.ip_address(settings.bind_address).is_unspecified:
         names.append(settings.bind_address)
     return tuple(dict.fromkeys(names))

@@ -70,7 +70,10 @@ class UpSettings:
         values.boolean, "BOOL", "let requests without a credential be system:anonymous", default=True
     )
     service_cluster_ip_range: str = option(
-        values.service_network, "CIDR", "the cluster addresses of services", default="10.96.0.0/16"
+        values.service_networks,
+        "CIDR[,CIDR]",
+        "the cluster addresses of services; two of different families make a dual-stack cluster",
+        default="10.96.0.0/16",
     )
     service_node_port_range: tuple[int, int] = option(
         values.port_range, "LOW-HIGH", "the node ports of services", default=(30000, 32767), shown_default="30000-32767"
@@ -204,9 +207,9 @@ def _check_together(settings: UpSettings) -> None:
         raise SettingsError(
             f"--insecure-port and --secure-port are both {settings.secure_port}: change one", usage=True
         )
-    services = ipaddress.ip_network(settings.service_cluster_ip_range)
     pods = ipaddress.ip_network(settings.cluster_cidr)
-    if services.version == pods.version and services.overlaps(pods):
-        raise SettingsError(
-            f"--service-cluster-ip-range {services} and --cluster-cidr {pods} overlap: change one", usage=True
-        )
+    for services in map(ipaddress.ip_network, settings.service_cluster_ip_range.split(",")):
+        if services.version == pods.version and services.overlaps(pods):
+            raise SettingsError(
+                f"--service-cluster-ip-range {services} and --cluster-cidr {pods} overlap: change one", usage=True
+            )

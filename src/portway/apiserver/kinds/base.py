@@ -102,12 +102,15 @@ class Context:
 
 
 class Allocation(Protocol):
-    """Something reserved for an object that is about to be stored. Exactly one of the two is called, exactly once."""
+    """Something reserved for an object that is about to be stored. At most one of the two is called, once.
 
-    def commit(self) -> None:
+    Neither is called when nobody knows whether the object was stored: who reserves finds out later.
+    """
+
+    async def commit(self) -> None:
         """The object was stored: what the old version held and the new one doesn't is released."""
 
-    def revert(self) -> None:
+    async def revert(self) -> None:
         """The object was not stored (a conflict, a dry run): what was newly reserved is released."""
 
 
@@ -152,14 +155,14 @@ class Strategy:
         """Says whether the change makes a new metadata.generation (default: the spec changed)."""
         return bool(new.get("spec") != old.get("spec"))
 
-    def allocate(self, new: Object, old: Object | None, ctx: Context) -> Allocation | None:
+    async def allocate(self, new: Object, old: Object | None, ctx: Context) -> Allocation | None:
         """Reserves what the object needs and writes it into `new`; raises a StatusError when it can't.
 
-        `old` is None on create. Called on dry runs too; those are reverted.
+        `old` is None on create. Called on dry runs too (`ctx.dry_run`), which reserve nothing.
         """
         return None
 
-    def release(self, obj: Object, ctx: Context) -> None:
+    async def release(self, obj: Object, ctx: Context) -> None:
         """Gives back what a deleted object held."""
 
     def cascade(self, obj: Object) -> Sequence[Reference]:

@@ -1,61 +1,75 @@
 """What a Service holds while it lives: cluster addresses, node ports; taken on create, kept or changed on update.
 
-`allocate` reserves what is new and writes it into the service; nothing is given back before the service is stored.
+`allocate` takes what is new and writes it into the service; nothing is given back before the service is stored.
 The ranges themselves are `portway.apiserver.allocator`'s.
 Source: pkg/registry/core/service/storage/alloc.go and registry/core/service/strategy.go, as facts.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from portway.apiserver.allocator import AllocationError, Allocator, addresses_of, ports_of
+from portway.apiserver.allocator import (
+    NONE,
+    AllocationError,
+    Allocator,
+    Held,
+    addresses_of,
+    canonical,
+    family_of,
+    held_by,
+    ports_of,
+)
 from portway.apiserver.kinds.servicerules import headless, needs_health_check_port
-from portway.kube.errors import Cause, InternalError, invalid, invalid_value
+from portway.kube.errors import Cause, InternalError, Invalid, StatusError, invalid, invalid_value
 from portway.kube.objects import Object
 
-_SINGLE, _REQUIRE = "SingleStack", "RequireDualStack"
+_SINGLE, _PREFER, _REQUIRE = "SingleStack", "PreferDualStack", "RequireDualStack"
 _OTHER = {"IPv4": "IPv6", "IPv6": "IPv4"}
+
+Spec = dict[str, Any]
 
 
 @dataclass(slots=True)
 class Reservation:
-    """What one write reserved (`taken_*`) and what it will release (`dropped_*`)."""
+    """What one write took (`taken`) and what its success will give back (`dropped`)."""
 
     allocator: Allocator
-    taken_addresses: set[str] = field(default_factory=set)
-    taken_ports: set[int] = field(default_factory=set)
-    dropped_addresses: set[str] = field(default_factory=set)
-    dropped_ports: set[int] = field(default_factory=set)
+    service: Object
+    """The service's metadata: in whose name it was taken."""
+    dry_run: bool
+    taken: set[Held] = field(default_factory=set)
+    dropped: set[Held] = field(default_factory=set)
 
-    def commit(self) -> None:
-        """The service was stored: what its old version alone held is released."""
-        self.allocator.give_back(self.dropped_addresses, self.dropped_ports)
+    async def commit(self) -> None:
+        """The service was stored: what its old version alone held is given back."""
+        await self.allocator.release(self.dropped, self.service)
 
-    def revert(self) -> None:
-        """The service was not stored: what was reserved for it is released."""
-        self.allocator.give_back(self.taken_addresses, self.taken_ports)
+    async def revert(self) -> None:
+        """The service was not stored: what was taken for it is given back."""
+        await self.allocator.release(self.taken, self.service)
 
 
-def allocate(new: Object, old: Object | None, allocator: Allocator) -> Reservation:
-    """Reserves what `new` needs beyond what `old` holds and writes it into `new`; raises a StatusError.
+async def allocate(new: Object, old: Object | None, allocator: Allocator, *, dry_run: bool) -> Reservation:
+    """Takes what `new` needs beyond what `old` holds and writes it into `new`; raises a StatusError.
 
-    On an error nothing stays reserved.
+    On such an error nothing stays taken, and a dry run takes nothing.
     """
-    made = Reservation(allocator)
-    try:
-        _families(new, allocator)
-        _addresses(new, old, made)
-        _node_ports(new, old, made)
-        _health_check_port(new, old, made)
-    except Exception:
-        made.revert()
-        raise
+    made = Reservation(allocator, new["metadata"], dry_run)
+    _families(new, old, allocator)
+    # Both at once: each is a write that has to reach the medium. The first error counts, as if they came in turn.
+    found = await asyncio.gather(_addresses(new, old, made), _ports(new, old, made), return_exceptions=True)
+    if failed := [one for one in found if one is not None]:
+        if all(isinstance(one, StatusError) for one in failed):
+            await made.revert()
+        raise failed[0]
     if old is not None:
-        made.dropped_addresses = addresses_of(old) - addresses_of(new)
-        made.dropped_ports = ports_of(old) - ports_of(new)
+        made.dropped = held_by(old) - held_by(new)
+    if made.dry_run:
+        made.taken, made.dropped = set(), set()
     return made
 
 
@@ -64,55 +78,68 @@ def _refuse(service: Object, causes: Iterable[Cause]) -> None:
         raise invalid("Service", service["metadata"].get("name", ""), found)
 
 
-def _families(service: Object, allocator: Allocator) -> None:
+def _families(service: Object, old: Object | None, allocator: Allocator) -> None:
     """Fills in ipFamilyPolicy and ipFamilies from what is given and what the cluster has."""
-    spec = service["spec"]
-    if spec["type"] == "ExternalName":
+    spec, before = service["spec"], (old or {}).get("spec") or {}
+    if spec["type"] == "ExternalName" or _same_preference(spec, before):
         return
     free = headless(spec) and not spec.get("selector")
     policy = spec.setdefault("ipFamilyPolicy", _REQUIRE if free else _SINGLE)
-    _refuse(service, _family_causes(spec, policy))
-    _infer_families(service, allocator)
-    families = spec.setdefault("ipFamilies", [allocator.default_family])
+    _refuse(service, [*_reduced_causes(spec, before), *_family_causes(spec, policy)])
+    _refuse(service, _inferred(spec, allocator))
+    families = spec.setdefault("ipFamilies", [allocator.families[0]])
     if not free:
         _refuse(service, _configured_causes(families, policy, allocator))
     # Headless services without a selector may claim families that the cluster doesn't have: their endpoints are
     # somebody else's.
-    if policy != _SINGLE and len(families) == 1 and (free or len(allocator.addresses) == 2):
+    if policy != _SINGLE and len(families) == 1 and (free or len(allocator.families) == 2):
         families.append(_OTHER[families[0]])
 
 
-def _family_causes(spec: dict[str, Any], policy: str) -> Iterable[Cause]:
+def _same_preference(spec: Spec, before: Spec) -> bool:
+    """Whether it goes on preferring two families with what it has: the cluster's own change is no reason to change."""
+    same = ("type", "ipFamilyPolicy", "clusterIPs", "ipFamilies")
+    return before.get("ipFamilyPolicy") == _PREFER and all(spec.get(key) == before.get(key) for key in same)
+
+
+def _reduced_causes(spec: Spec, before: Spec) -> Iterable[Cause]:
+    """Giving up the second family has to be said by the policy, unless the address itself goes (ExternalName)."""
+    for name, what in (("clusterIPs", "cluster IP"), ("ipFamilies", "IP family")):
+        if spec.get("ipFamilyPolicy") != _SINGLE and 0 < len(spec.get(name) or ()) < len(before.get(name) or ()):
+            text = f"must be 'SingleStack' to release the secondary {what}"
+            yield invalid_value("spec.ipFamilyPolicy", spec.get("ipFamilyPolicy"), text)
+
+
+def _family_causes(spec: Spec, policy: str) -> Iterable[Cause]:
     for name, what in (("clusterIPs", "cluster IPs"), ("ipFamilies", "IP families")):
         if policy == _SINGLE and len(spec.get(name) or ()) == 2:
             text = f"must be 'RequireDualStack' or 'PreferDualStack' when multiple {what} are specified"
             yield invalid_value("spec.ipFamilyPolicy", policy, text)
 
 
-def _infer_families(service: Object, allocator: Allocator) -> None:
-    spec = service["spec"]
+def _inferred(spec: Spec, allocator: Allocator) -> Iterable[Cause]:
+    """Adds the families of given addresses to ipFamilies; yields a cause for each that the cluster doesn't have."""
     listed = spec.get("clusterIPs") or []
     for i, address in enumerate(listed):
-        if address == "None" or i < len(spec.get("ipFamilies") or ()):
+        if address == NONE or i < len(spec.get("ipFamilies") or ()):
             continue
-        try:
-            family = allocator.range_of(address).family
-        except AllocationError as error:
-            _refuse(service, [invalid_value(f"spec.clusterIPs[{i}]", listed, str(error))])
-        else:
+        family = family_of(address)
+        if family in allocator.families:
             spec.setdefault("ipFamilies", []).append(family)
+        else:
+            yield invalid_value(f"spec.clusterIPs[{i}]", listed, f"{family} is not configured on this cluster")
 
 
 def _configured_causes(families: list[str], policy: str, allocator: Allocator) -> Iterable[Cause]:
-    if policy == _REQUIRE and len(allocator.addresses) < 2:
+    if policy == _REQUIRE and len(allocator.families) < 2:
         text = "this cluster is not configured for dual-stack services"
         yield invalid_value("spec.ipFamilyPolicy", policy, text)
     for i, family in enumerate(families):
-        if family not in allocator.addresses:
+        if family not in allocator.families:
             yield invalid_value(f"spec.ipFamilies[{i}]", family, "not configured on this cluster")
 
 
-def _addresses(service: Object, old: Object | None, made: Reservation) -> None:
+async def _addresses(service: Object, old: Object | None, made: Reservation) -> None:
     """Takes an address a family: the given one, or any."""
     spec = service["spec"]
     if spec["type"] == "ExternalName" or headless(spec):
@@ -121,71 +148,71 @@ def _addresses(service: Object, old: Object | None, made: Reservation) -> None:
     addresses = []
     for i, family in enumerate(spec["ipFamilies"]):
         wanted = given[i] if i < len(given) else ""
-        address = wanted if wanted in held else _address(service, family, wanted, given, made)
-        addresses.append(address)
-        made.taken_addresses |= {address} - held
+        if not wanted or canonical(wanted) not in held:
+            wanted = await _address(service, family, wanted, made)
+        addresses.append(wanted)
     spec["clusterIP"], spec["clusterIPs"] = addresses[0], addresses
 
 
-def _address(service: Object, family: str, wanted: str, given: list[str], made: Reservation) -> str:
-    pool = made.allocator.addresses[family]
+async def _address(service: Object, family: str, wanted: str, made: Reservation) -> str:
+    """Takes one address, any if `wanted` is empty; returns it as it is to be written."""
     try:
         if not wanted:
-            return pool.next()
-        pool.take(wanted)
+            taken = await made.allocator.address(family, made.service, dry_run=made.dry_run)
+            made.taken.add(taken)
+            return taken
+        await made.allocator.this_address(canonical(wanted), made.service, dry_run=made.dry_run)
     except AllocationError as error:
         if not wanted:
             raise InternalError(f"Internal error occurred: failed to allocate a serviceIP: {error}") from error
         text = f"failed to allocate IP {wanted}: {error}"
-        raise invalid(
-            "Service", service["metadata"].get("name", ""), [invalid_value("spec.clusterIPs", given, text)]
-        ) from error
+        raise _invalid(service, "spec.clusterIPs", service["spec"].get("clusterIPs"), text) from error
+    made.taken.add(canonical(wanted))
     return wanted
 
 
-def _node_ports(service: Object, old: Object | None, made: Reservation) -> None:
-    """Takes a node port for each port that has none or asks for one.
+def _invalid(service: Object, where: str, value: object, text: str) -> Invalid:
+    return invalid("Service", service["metadata"].get("name", ""), [invalid_value(where, value, text)])
+
+
+async def _ports(service: Object, old: Object | None, made: Reservation) -> None:
+    """Takes a node port for each port that has none or asks for one, then the one for health checks.
 
     Ports with the same number (of different protocols) share a node port: the one that either asks for, or any.
     """
     spec = service["spec"]
-    wanting = spec["type"] == "NodePort" or (
-        spec["type"] == "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts") is not False
-    )
     if spec["type"] not in ("NodePort", "LoadBalancer"):
         return
-    held, ports = ports_of(old or {}), spec.get("ports") or []
+    wanting = spec["type"] == "NodePort" or spec.get("allocateLoadBalancerNodePorts") is not False
+    mine, ports = ports_of(old or {}), spec.get("ports") or []
     asked = {port["port"]: port["nodePort"] for port in reversed(ports) if port.get("nodePort")}
     by_number: dict[int, int] = {}
     for i, port in enumerate(ports):
-        wanted = port.get("nodePort") or asked.get(port["port"], 0)
-        if not wanted and not wanting:
+        number = port.get("nodePort") or asked.get(port["port"], 0)
+        if not number and not wanting:
             continue
-        number = wanted or by_number.get(port["port"], 0)
-        if not number or number not in held | made.taken_ports:
-            number = _node_port(service, f"spec.ports[{i}].nodePort", number, made)
+        number = number or by_number.get(port["port"], 0)
+        if not number or number not in mine:
+            number = await _node_port(service, f"spec.ports[{i}].nodePort", number, made)
+            mine.add(number)
         port["nodePort"] = by_number[port["port"]] = number
+    wanted = spec.get("healthCheckNodePort", 0)
+    if needs_health_check_port(spec) and (not wanted or wanted not in ports_of(old or {})):
+        spec["healthCheckNodePort"] = await _node_port(service, "spec.healthCheckNodePort", wanted, made)
 
 
-def _node_port(service: Object, where: str, wanted: int, made: Reservation) -> int:
+async def _node_port(service: Object, where: str, wanted: int, made: Reservation) -> int:
     """Takes one port, any if `wanted` is 0."""
     try:
         if wanted:
-            made.allocator.ports.take(wanted)
-        number = wanted or made.allocator.ports.next()
+            await made.allocator.this_port(wanted, made.service, dry_run=made.dry_run)
+            number = wanted
+        else:
+            given = ports_of(service) if made.dry_run else ()
+            number = await made.allocator.port(made.service, dry_run=made.dry_run, but=given)
     except AllocationError as error:
         if not wanted:
             raise InternalError(f"Internal error occurred: failed to allocate a nodePort: {error}") from error
-        name = service["metadata"].get("name", "")
-        raise invalid("Service", name, [invalid_value(where, wanted, str(error))]) from error
-    made.taken_ports.add(number)
+        raise _invalid(service, where, wanted, str(error)) from error
+    made.taken.add(number)
     return number
-
-
-def _health_check_port(service: Object, old: Object | None, made: Reservation) -> None:
-    spec = service["spec"]
-    if not needs_health_check_port(spec):
-        return
-    wanted = spec.get("healthCheckNodePort", 0)
-    if not wanted or wanted not in ports_of(old or {}):
-        spec["healthCheckNodePort"] = _node_port(service, "spec.healthCheckNodePort", wanted, made)

@@ -39,10 +39,13 @@ class ServiceCidrStrategy(Strategy):
         return common.first(_range_causes(obj["spec"]))
 
     def validate_update(self, new: Object, old: Object, ctx: Context) -> list[Cause]:
-        """The ranges stay: addresses have been taken out of them."""
+        """The ranges stay: addresses have been taken out of them. One of the other family may be added."""
+        after, before = new["spec"].get("cidrs") or [], old["spec"].get("cidrs") or []
         if ctx.subresource == "status":
             return []
-        return common.first(common.unchanged("spec.cidrs", new["spec"].get("cidrs"), old["spec"].get("cidrs")))
+        if len(before) == 1 and len(after) == 2 and after[0] == before[0]:
+            return common.first(_range_causes(new["spec"]))
+        return common.first(common.unchanged("spec.cidrs", after, before))
 
 
 def _range_causes(spec: dict[str, Any]) -> Iterator[Cause]:

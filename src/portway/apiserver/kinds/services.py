@@ -12,7 +12,7 @@ import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from portway.apiserver.allocator import addresses_of, ports_of
+from portway.apiserver.allocator import held_by
 from portway.apiserver.kinds import common
 from portway.apiserver.kinds.base import Allocation, Column, Context, Kind, Reference, Strategy
 from portway.apiserver.kinds.serviceallocation import allocate
@@ -93,13 +93,13 @@ class ServiceStrategy(Strategy):
             return common.first(status_causes(new))
         return common.first(update_causes(new, old), service_causes(new))
 
-    def allocate(self, new: Object, old: Object | None, ctx: Context) -> Allocation | None:
-        """Reserves addresses and node ports, on every write but that of a status."""
-        return None if ctx.subresource else allocate(new, old, ctx.services.allocator)
+    async def allocate(self, new: Object, old: Object | None, ctx: Context) -> Allocation | None:
+        """Takes addresses and node ports, on every write but that of a status."""
+        return None if ctx.subresource else await allocate(new, old, ctx.services.allocator, dry_run=ctx.dry_run)
 
-    def release(self, obj: Object, ctx: Context) -> None:
+    async def release(self, obj: Object, ctx: Context) -> None:
         """Gives all of them back."""
-        ctx.services.allocator.give_back(addresses_of(obj), ports_of(obj))
+        await ctx.services.allocator.release(held_by(obj), obj["metadata"])
 
     def cascade(self, obj: Object) -> Sequence[Reference]:
         """The Endpoints of a service go with it."""
