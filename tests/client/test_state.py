@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portway.client import decode
-from portway.client.records import Endpoint, Node, Pod, Service, ServicePort
+from portway.client.records import Endpoint, Exposure, Node, Pod, Service, ServicePort
 from portway.client.state import ClusterState
 from portway.kube.attributes import parse
 from portway.kube.identity import User
@@ -59,7 +59,17 @@ def test_a_service_with_everything() -> None:
     )
     ports = (ServicePort("http", 80, "TCP", "web", "http", 0), ServicePort("dns", 53, "UDP", 53, "", 30053))
     expected = Service(
-        "demo", "web", "u1", "NodePort", ports, "10.0.0.9", "", {"portway.dev/tls-ca": "bundle"}, True, "ClientIP"
+        "demo",
+        "web",
+        "u1",
+        "NodePort",
+        ports,
+        "10.0.0.9",
+        "",
+        {"portway.dev/tls-ca": "bundle"},
+        True,
+        "ClientIP",
+        Exposure(cluster_ips=("10.0.0.9",), affinity_seconds=10800),
     )
     assert record == expected
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from portway.testing.cluster import free_port, started, wait_until
+from portway.testing.cluster import LOOPBACK, free_port, started, wait_until
 from portway.testing.demo import (
     ELASTIC,
     HELLO,
@@ -123,7 +123,7 @@ def _share_of_a_core() -> float:
 def _seconds_to_first_byte(directory: Path) -> float:
     directory.mkdir()
     secure, plain = free_port(), free_port()
-    argv = [*PORTWAY, "up", "--demo", "--data-dir", str(directory), "--secure-port", str(secure)]
+    argv = [*PORTWAY, "up", *LOOPBACK, "--demo", "--data-dir", str(directory), "--secure-port", str(secure)]
     begun = time.monotonic()
     with subprocess.Popen([*argv, "--insecure-port", str(plain)], stdout=subprocess.DEVNULL) as process:
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from portway.testing.cluster import free_port, wait_until
+from portway.testing.cluster import LOOPBACK, free_port, wait_until
 from portway.testing.demo import PORTWAY, up
 
 pytestmark = pytest.mark.timeout(120)
@@ -68,7 +68,7 @@ def test_a_reload_while_it_starts_does_not_end_it(tmp_path: Path) -> None:
     data, tokens = tmp_path / "d", tmp_path / "tokens"
     os.mkfifo(tokens)
     flags = ["--data-dir", str(data), "--secure-port", str(free_port()), "--token-auth-file", str(tokens)]
-    with subprocess.Popen([*PORTWAY, "up", *flags], stderr=subprocess.PIPE, text=True) as starting:
+    with subprocess.Popen([*PORTWAY, "up", *LOOPBACK, *flags], stderr=subprocess.PIPE, text=True) as starting:
         lock = data / "lock"
         wait_until(lambda: lock.exists() and lock.read_text() == f"{starting.pid}\n", "it does not hold the lock")
         starting.send_signal(signal.SIGHUP)

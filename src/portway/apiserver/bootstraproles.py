@@ -1,7 +1,8 @@
 """The default ClusterRoles and their bindings, as tables.
 
 `bootstrap` makes objects of them. Only roles for what this API server serves, or for what clients expect to bind to,
-are here; upstream's roles for its own components are not.
+are here; upstream's roles for its own components are not. What our own need beyond upstream's is in roles named
+system:portway:….
 Source: the facts of plugin/pkg/auth/authorizer/rbac/bootstrappolicy/policy.go, v1.36.
 """
 
@@ -145,6 +146,7 @@ ROLES: dict[str, tuple[tuple[str, ...], tuple[Rule, ...]]] = {
             Rule("list watch", "endpointslices", _DISCOVERY),
         ),
     ),
+    "system:portway:service-proxy": ((), (Rule("patch", "services/status"),)),
     "system:aggregate-to-admin": (
         (TO_ADMIN,),
         (
@@ -171,6 +173,7 @@ BINDINGS: dict[str, tuple[tuple[str, str], ...]] = {
     "system:discovery": ((_GROUP, "system:authenticated"),),
     "system:monitoring": ((_GROUP, "system:monitoring"),),
     "system:node-proxier": ((_USER, "system:kube-proxy"),),
+    "system:portway:service-proxy": ((_USER, "system:kube-proxy"),),
     "system:public-info-viewer": ((_GROUP, "system:authenticated"), (_GROUP, "system:unauthenticated")),
     "system:service-account-issuer-discovery": ((_GROUP, "system:serviceaccounts"),),
 }

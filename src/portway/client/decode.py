@@ -9,11 +9,29 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from portway.client.records import KUBELET_PORT, Endpoint, EndpointMap, Node, Pod, Service, ServiceAccount, ServicePort
+from portway.client.records import (
+    KUBELET_PORT,
+    NOT_EXPOSED,
+    Endpoint,
+    EndpointMap,
+    Exposure,
+    Node,
+    Pod,
+    Service,
+    ServiceAccount,
+    ServicePort,
+)
 from portway.kube.objects import Object, from_rfc3339
 
 ANNOTATION_PREFIX = "portway.dev/"
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
+ZONE_LABEL = "topology.kubernetes.io/zone"
+SOURCE_RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"
+PORTS_ERROR = "portway.dev/PortsError"
+"""The condition on a Service's status that says which of its ports aren't served; after upstream's
+LoadBalancerPortsError.
+"""
+AFFINITY_SECONDS = 10800
 
 PodLookup = Callable[[str, str], Pod | None]
 
@@ -40,7 +58,43 @@ def service(obj: Object) -> Service:
         annotations=_own_annotations(metadata),
         publish_not_ready=bool(spec.get("publishNotReadyAddresses")),
         session_affinity=sys.intern(spec.get("sessionAffinity") or "None"),
+        exposure=_exposure(metadata, spec, obj.get("status") or {}),
     )
+
+
+def _exposure(metadata: Object, spec: Object, status: Object) -> Exposure:
+    addresses = tuple(ip for ip in spec.get("clusterIPs") or (spec.get("clusterIP"),) if ip and ip != "None")
+    if not addresses:
+        return NOT_EXPOSED
+    balanced = spec.get("type") == "LoadBalancer"
+    ingress = (status.get("loadBalancer") or {}).get("ingress") or () if balanced else ()
+    conditions = status.get("conditions") or ()
+    return Exposure(
+        cluster_ips=addresses,
+        load_balancer_ips=tuple(e["ip"] for e in ingress if e.get("ip") and e.get("ipMode") in (None, "VIP")),
+        external_ips=tuple(spec.get("externalIPs") or ()),
+        source_ranges=_source_ranges(metadata, spec) if balanced else (),
+        external_policy=sys.intern(spec.get("externalTrafficPolicy") or "Cluster"),
+        internal_policy=sys.intern(spec.get("internalTrafficPolicy") or "Cluster"),
+        affinity_seconds=_affinity_seconds(spec),
+        health_check_node_port=spec.get("healthCheckNodePort") or 0,
+        problem=next((c.get("message") or "?" for c in conditions if c.get("type") == PORTS_ERROR), ""),
+    )
+
+
+def _source_ranges(metadata: Object, spec: Object) -> tuple[str, ...]:
+    """The field, else the older annotation of the same meaning (servicehelpers.GetLoadBalancerSourceRanges)."""
+    ranges = spec.get("loadBalancerSourceRanges")
+    if not ranges:
+        ranges = ((metadata.get("annotations") or {}).get(SOURCE_RANGES) or "").split(",")
+    return tuple(text.strip() for text in ranges if text.strip())
+
+
+def _affinity_seconds(spec: Object) -> int:
+    if spec.get("sessionAffinity") != "ClientIP":
+        return 0
+    client = (spec.get("sessionAffinityConfig") or {}).get("clientIP") or {}
+    return client.get("timeoutSeconds") or AFFINITY_SECONDS
 
 
 def _service_port(port: Object) -> ServicePort:
@@ -94,8 +148,14 @@ def _add(found: dict[str, list[Endpoint]], ports: list[tuple[str, int]], endpoin
         address = next((ip for ip in known.ips if ip == address), address)
     ready, serving, terminating = _conditions(endpoint.get("conditions") or {})
     node = sys.intern(endpoint.get("nodeName") or "")
+    zones, nodes = _hints(endpoint.get("hints") or {})
     for name, port in ports:
-        found[name].append(Endpoint(address, port, ready, serving, terminating, pod, pod_namespace, node))
+        found[name].append(Endpoint(address, port, ready, serving, terminating, pod, pod_namespace, node, zones, nodes))
+
+
+def _hints(hints: Object) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    zones, nodes = hints.get("forZones") or (), hints.get("forNodes") or ()
+    return _shared(tuple(hint["name"] for hint in zones)), _shared(tuple(hint["name"] for hint in nodes))
 
 
 def _conditions(conditions: Object) -> tuple[bool, bool, bool]:
@@ -155,6 +215,7 @@ def node(obj: Object) -> Node:
         uid=metadata.get("uid", ""),
         addresses=tuple((sys.intern(entry["type"]), entry["address"]) for entry in status.get("addresses") or ()),
         kubelet_port=kubelet.get("Port") or KUBELET_PORT,
+        zone=(metadata.get("labels") or {}).get(ZONE_LABEL) or "",
     )
 
 

@@ -26,6 +26,30 @@ class ServicePort:
 
 
 @dataclass(frozen=True, slots=True)
+class Exposure:
+    """How a Service is reached otherwise than through the door: what kube-proxy makes of its spec and status."""
+
+    cluster_ips: tuple[str, ...] = ()
+    """Without "None"."""
+    load_balancer_ips: tuple[str, ...] = ()
+    """`status.loadBalancer.ingress[].ip` of a LoadBalancer where `ipMode` is VIP."""
+    external_ips: tuple[str, ...] = ()
+    source_ranges: tuple[str, ...] = ()
+    """CIDRs that may use the load balancer's addresses; () = all."""
+    external_policy: str = "Cluster"
+    internal_policy: str = "Cluster"
+    affinity_seconds: int = 0
+    """How long a client address stays with its endpoint; 0 = session affinity None."""
+    health_check_node_port: int = 0
+    problem: str = ""
+    """What the condition portway.dev/PortsError on the Service's status says; "" without it."""
+
+
+NOT_EXPOSED = Exposure()
+"""What a Service without an address has."""
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """A Service as the router needs it; labels and selectors are not kept."""
 
@@ -41,6 +65,7 @@ class Service:
     """Only those whose key starts with `portway.dev/`."""
     publish_not_ready: bool
     session_affinity: str
+    exposure: Exposure = NOT_EXPOSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +81,10 @@ class Endpoint:
     """Name of the pod behind the address; "" when no pod is named."""
     pod_namespace: str
     node: str
+    hinted_zones: tuple[str, ...] = ()
+    """`hints.forZones`: the zones that should use it; () without a hint."""
+    hinted_nodes: tuple[str, ...] = ()
+    """`hints.forNodes`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +114,8 @@ class Node:
     addresses: tuple[tuple[str, str], ...]
     """(type, address), in the order of `status.addresses`."""
     kubelet_port: int
+    zone: str = ""
+    """Its label topology.kubernetes.io/zone."""
 
 
 @dataclass(frozen=True, slots=True)

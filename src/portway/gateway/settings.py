@@ -58,6 +58,18 @@ class Limits:
     """An upgraded connection without a byte in either direction."""
     drain_timeout: float = 30.0
     """SIGTERM to the end of what is still open (Kubernetes' default grace period)."""
+    service_connections: int = 20000
+    """Open TCP connections to services' own ports, of all together; a further one is reset."""
+    service_connections_per_port: int = 10000
+    """The same for one listener, and the UDP flows of one."""
+    service_idle_timeout: float = 86400.0
+    """A TCP connection to a service's own port without a byte (kube-proxy's conntrack-tcp-timeout-established)."""
+    service_half_closed_timeout: float = 3600.0
+    """The same once one side has ended (kube-proxy's conntrack-tcp-timeout-close-wait)."""
+    service_udp_flows: int = 10000
+    """Clients of services' UDP ports, of all together; datagrams of further ones are dropped."""
+    service_udp_idle_timeout: float = 120.0
+    """A UDP flow without a datagram (Linux' nf_conntrack_udp_timeout_stream); 30 s while it was never answered."""
 
 
 def limit(value: str) -> tuple[str, float]:

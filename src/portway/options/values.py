@@ -8,6 +8,7 @@ import ipaddress
 import re
 from pathlib import Path
 
+_INTERFACE = re.compile(r"(?!\.{1,2}\Z)[!-.0-9;-~]{1,15}\Z")
 _PORT_RANGE = re.compile(r"(\d{1,5})-(\d{1,5})\Z")
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h)?")
 _TRUE = frozenset({"true", "yes", "on", "1"})
@@ -124,6 +125,13 @@ def port_range(value: str) -> tuple[int, int]:
     if not 1 <= low <= high <= 65535:
         raise ValueError(f"{value} does not lie within 1-65535 in ascending order")
     return low, high
+
+
+def interface(value: str) -> str:
+    """A network interface's name, as the kernel takes it: up to 15 characters."""
+    if not _INTERFACE.match(value):
+        raise ValueError(f'"{value}" is not the name of an interface, such as eth0 (15 characters at most)')
+    return value
 
 
 def choice(*allowed: str) -> "Choice":

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 START = 30.0
+LOOPBACK = ("--nodeport-addresses=127.0.0.0/8", "--service-interface=none")
+"""What keeps services' own ports on loopback, and the machine's interfaces as they are."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +101,20 @@ def self_signed(directory: Path, name: str) -> tuple[Path, Path]:
 
 
 @contextmanager
-def started(directory: Path, *flags: str, workers: int = 2) -> Iterator[Cluster]:
-    """`portway up` with a data directory of its own; ready when this returns, drained and gone when the block ends."""
+def started(directory: Path, *flags: str, workers: int = 2, reach: tuple[str, ...] = LOOPBACK) -> Iterator[Cluster]:
+    """`portway up` with a data directory of its own; ready when this returns, drained and gone when the block ends.
+
+    `reach`: flags that say which of the machine's addresses services are served on. Others than LOOPBACK are for
+    network namespaces.
+    """
     port = free_port()
     data = directory / "data"
     output = directory / "up.log"
     argv = [sys.executable, "-m", "portway", "up", "--data-dir", str(data), "--secure-port", str(port)]
     with output.open("wb") as log:
-        process = subprocess.Popen([*argv, "--workers", str(workers), *flags], stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [*argv, "--workers", str(workers), *reach, *flags], stdout=log, stderr=subprocess.STDOUT
+        )
     cluster = Cluster(f"https://127.0.0.1:{port}", data / "admin.kubeconfig", data, process, output)
     try:
         wait_until(lambda: process.poll() is not None or _ready(cluster), f"not ready: {output.read_text()}")

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from portway.testing.cluster import Cluster, free_port, started, wait_until
+from portway.testing.cluster import LOOPBACK, Cluster, free_port, started, wait_until
 
 PORTWAY = (sys.executable, "-m", "portway")
 ELASTIC = "/api/v1/namespaces/kube-system/services/elasticsearch-logging/proxy"
@@ -110,4 +110,4 @@ def demo(directory: Path, *flags: str) -> Iterator[tuple[Cluster, str]]:
 
 def up(*flags: str) -> subprocess.CompletedProcess[str]:
     """`portway up` that is expected to end by itself."""
-    return subprocess.run([*PORTWAY, "up", *flags], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([*PORTWAY, "up", *LOOPBACK, *flags], capture_output=True, text=True, timeout=60, check=False)

@@ -14,8 +14,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from portway.gateway.l4.settings import ServiceProxySettings
 from portway.gateway.settings import Authentication, ClusterSettings, GatewaySettings, Limits, Record
 from portway.gateway.supervisor import Child, Supervisor
+from portway.node.workload import NODE_NAME
 from portway.up import bootstrap, datadir, listeners
 from portway.up.banner import Banner
 from portway.up.bootstrap import Credentials
@@ -112,6 +114,10 @@ def _children(
     for index in range(settings.workers):
         argv = (sys.executable, "-m", "portway.gateway.worker", str(index))
         children.append(Child(name=f"gateway worker {index}", argv=argv, env=env, input=gateway))
+    if settings.proxy_mode != "none":
+        command = (sys.executable, "-m", "portway.gateway.l4")
+        told = service_proxy_settings(settings, directory).to_json().encode()
+        children.append(Child(name="service proxy", argv=command, env=env, input=told))
     return children
 
 
@@ -144,6 +150,20 @@ def control_settings(
         log_dir=str(log_dir),
         demo=settings.demo,
         environment=inherited | {"PYTHONUNBUFFERED": "1"},
+    )
+
+
+def service_proxy_settings(settings: UpSettings, directory: DataDir) -> ServiceProxySettings:
+    """What the service proxy is told."""
+    changed: dict[str, Any] = dict(settings.limit)
+    return ServiceProxySettings(
+        api_socket=str(directory.api_socket),
+        node=NODE_NAME,
+        nodeport_addresses=settings.nodeport_addresses,
+        interface=settings.interface,
+        own_interface=not settings.service_interface,
+        cluster_cidrs=(settings.cluster_cidr,),
+        limits=Limits(**changed),
     )
 
 

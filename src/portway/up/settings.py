@@ -10,6 +10,7 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from portway.options import values
@@ -78,6 +79,29 @@ class UpSettings:
     service_node_port_range: tuple[int, int] = option(
         values.port_range, "LOW-HIGH", "the node ports of services", default=(30000, 32767), shown_default="30000-32767"
     )
+    proxy_mode: str = option(
+        values.choice("userspace", "none"),
+        "MODE",
+        "userspace = serve node ports, load balancer, external and cluster addresses of services on this machine, to "
+        "everybody who reaches them, unauthenticated; none = don't",
+        default="userspace",
+    )
+    nodeport_addresses: tuple[str, ...] = option(
+        values.network,
+        "LIST",
+        "CIDRs of this machine's addresses that node ports are served on, such as 127.0.0.0/8",
+        many=True,
+        default=(),
+        shown_default="all addresses",
+    )
+    service_interface: str = option(
+        values.interface,
+        "NAME",
+        "interface that bears the addresses of services, made when it isn't there, which needs root; none = only "
+        "addresses that this machine has anyway",
+        default="",
+        shown_default="portway-HASH",
+    )
     cluster_cidr: str = option(
         values.network, "CIDR", "the addresses of pods that this machine runs", default="127.64.0.0/10"
     )
@@ -145,6 +169,13 @@ class UpSettings:
         if self.insecure_port is None:
             return DEMO_INSECURE_PORT if self.demo else 0
         return self.insecure_port
+
+    @property
+    def interface(self) -> str:
+        """What bears the addresses of services, "" for nothing; by default one that no other cluster has."""
+        if self.service_interface == "none":
+            return ""
+        return self.service_interface or f"portway-{sha256(bytes(self.data_dir)).hexdigest()[:7]}"
 
     @property
     def reachable_address(self) -> str:

@@ -1,0 +1,150 @@
+"""The machine's addresses, and those of services on an interface of ours: put there when needed, removed at the end.
+
+The interface is a dummy one, as kube-proxy's kube-ipvs0; on a kernel without that kind, the loopback interface takes
+the addresses. Each bears a mark (IFA_PROTO), so that what a killed process left is known for ours at the next start.
+"""
+
+import contextlib
+import errno
+import ipaddress
+import logging
+import socket
+import zlib
+
+from portway.gateway.l4.netlink import Netlink
+
+LOOPBACK = "lo"
+_MARKS = range(64, 256)
+"""Values of IFA_PROTO that the kernel and routing daemons don't use."""
+
+logger = logging.getLogger(__name__)
+
+
+class AddressUnavailableError(Exception):
+    """An address is not the machine's and can't be made so; says why."""
+
+
+class Addresses:
+    """Who is asked for an address before something is bound to it."""
+
+    def __init__(self, interface: str, *, own: bool) -> None:
+        """`interface`: where addresses of services go, "" = nowhere. `own`: it is made and removed as a whole."""
+        self.local: frozenset[str] = frozenset()
+        """The machine's addresses at the last look, ours among them."""
+        self._name, self._own = interface, own
+        self._mark = _MARKS[zlib.crc32(interface.encode()) % len(_MARKS)]
+        self._netlink: Netlink | None = None
+        self._index = 0
+        self._held: dict[str, int] = {}
+        self._leftover: set[str] = set()
+        """Of an earlier process; in use again, or removed by `forget_leftover`."""
+        self.unavailable = "no interface is used for addresses of services" if not interface else ""
+        """Why no address can be added; "" while it can."""
+
+    def open(self) -> None:
+        """Makes or finds the interface. What can't be done is said in `unavailable`."""
+        try:
+            self._netlink = Netlink()
+            if self._name:
+                self._index = self._made()
+        except OSError as error:
+            self.unavailable = (
+                f"adding addresses to interface {self._name} needs root (CAP_NET_ADMIN)"
+                if error.errno in (errno.EPERM, errno.EACCES)
+                else f"interface {self._name} cannot be used: {error.strerror}"
+            )
+        self.look()
+
+    def _made(self) -> int:
+        netlink = self._netlink
+        try:
+            return socket.if_nametoindex(self._name)
+        except OSError:
+            if netlink is None:
+                raise
+        try:
+            netlink.create_dummy(self._name)
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            logger.warning("this kernel has no dummy interfaces: addresses of services go on %s", LOOPBACK)
+            self._name, self._own = LOOPBACK, False
+        return socket.if_nametoindex(self._name)
+
+    def look(self) -> bool:
+        """Looks at the machine's addresses; whether they changed."""
+        if self._netlink is None:
+            return False
+        found = self._netlink.addresses()
+        first, before = not self.local, self.local
+        self.local = frozenset(held.address for held in found)
+        if first and self._index:
+            self._leftover = {
+                held.address for held in found if held.index == self._index and (self._own or held.origin == self._mark)
+            }
+            self._leftover = {a for a in self._leftover if not ipaddress.ip_address(a).is_link_local}
+        return self.local != before
+
+    def hold(self, address: str) -> None:
+        """Makes sure that an address is the machine's; AddressUnavailableError. `release` it once for each call."""
+        if address in self._held:
+            self._held[address] += 1
+            return
+        if ipaddress.ip_address(address).is_loopback or (address in self.local and address not in self._leftover):
+            return
+        if self.unavailable or self._netlink is None:
+            raise AddressUnavailableError(self.unavailable or "the kernel does not answer")
+        if address not in self._leftover:
+            self._add(self._netlink, address)
+        self._leftover.discard(address)
+        self._held[address] = 1
+
+    def _add(self, netlink: Netlink, address: str) -> None:
+        try:
+            netlink.add_address(self._index, address, self._mark)
+        except OSError as error:
+            if error.errno in (errno.EPERM, errno.EACCES):
+                self.unavailable = f"adding addresses to interface {self._name} needs root (CAP_NET_ADMIN)"
+            raise AddressUnavailableError(
+                self.unavailable or f"it cannot be added to interface {self._name}: {error.strerror}"
+            ) from error
+        self.local |= {address}
+
+    def release(self, address: str) -> None:
+        """It is needed once less."""
+        if address in self._held:
+            self._held[address] -= 1
+            if not self._held[address]:
+                self._remove(address)
+
+    def forget_leftover(self) -> None:
+        """What an earlier process left and nobody needed by now."""
+        for address in [*self._leftover]:
+            self._remove(address)
+
+    def _remove(self, address: str) -> None:
+        self._held.pop(address, None)
+        self._leftover.discard(address)
+        if self._netlink is not None:
+            with contextlib.suppress(OSError):  # somebody else was faster
+                self._netlink.delete_address(self._index, address)
+        self.local -= {address}
+
+    def close(self) -> None:
+        """Leaves the machine as it was."""
+        for address in [*self._held]:
+            self._remove(address)
+        if self._netlink is not None:
+            if self._own and self._index:
+                with contextlib.suppress(OSError):
+                    self._netlink.delete_link(self._index)
+            self._netlink.close()
+            self._netlink = None
+
+
+def within(addresses: frozenset[str], cidrs: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the machine's addresses that lie in one of the ranges, sorted; link-local ones never do."""
+    networks = [ipaddress.ip_network(cidr) for cidr in cidrs]
+    parsed = [address for address in map(ipaddress.ip_address, addresses) if not address.is_link_local]
+    fitting = [a for a in parsed if any(a.version == n.version and a in n for n in networks)]
+    return tuple(str(a) for a in sorted(fitting, key=lambda a: (a.version, int(a))))

@@ -1,0 +1,91 @@
+"""Opens and closes listeners, each with its address; knows all that are ours, and says what is in the way of one."""
+
+import asyncio
+import errno
+import ipaddress
+from collections.abc import Callable
+
+from portway.gateway.l4 import tcp, udp
+from portway.gateway.l4.addresses import Addresses
+from portway.gateway.l4.balance import Balancer
+from portway.gateway.l4.health import HealthListener
+from portway.gateway.l4.tcp import TcpListener, Traffic
+from portway.gateway.l4.udp import UdpListener, UdpTraffic
+from portway.gateway.l4.wants import EVERYWHERE, HEALTH, PROTOCOLS, Want, Where, version
+
+Listener = TcpListener | UdpListener | HealthListener
+Key = tuple[str, str]
+"""(namespace, name) of a service"""
+
+
+class CannotListenError(Exception):
+    """One line that says what is in the way."""
+
+
+class Listeners:
+    """Every listener of the process, by where it is."""
+
+    def __init__(
+        self, addresses: Addresses, tcp_traffic: Traffic, udp_traffic: UdpTraffic, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.owners: dict[Where, Key] = {}
+        self._addresses, self._tcp, self._udp, self._loop = addresses, tcp_traffic, udp_traffic, loop
+
+    def open(self, key: Key, want: Want, balancer: Balancer, health: Callable[[], bytes]) -> Listener:
+        """A listener of a service; CannotListenError, AddressUnavailableError."""
+        where = want.where
+        if where.protocol not in PROTOCOLS:
+            raise CannotListenError(f"{where.protocol} is not served by this machine's service proxy")
+        owner = self.owners.get(where)
+        if owner is not None:
+            raise CannotListenError("service {}/{} has it".format(*owner))
+        if where.address not in EVERYWHERE:
+            self._addresses.hold(where.address)
+        try:
+            listener = self._bound(want, balancer, health)
+        except OSError as error:
+            self._release(where)
+            raise CannotListenError(_words(where, error)) from error
+        self.owners[where] = key
+        return listener
+
+    def _bound(self, want: Want, balancer: Balancer, health: Callable[[], bytes]) -> Listener:
+        where = want.where
+        if where.protocol == "UDP":
+            return UdpListener(udp.bound(where.address, where.port), self._udp, balancer, want.sources)
+        sock = tcp.listen(where.address, where.port)
+        if want.kind == HEALTH:
+            return HealthListener(sock, health, self._loop)
+        return TcpListener(sock, self._tcp, balancer, want.sources)
+
+    def close(self, where: Where, listener: Listener) -> None:
+        """It is listened no more there."""
+        listener.close()
+        del self.owners[where]
+        self._release(where)
+
+    def _release(self, where: Where) -> None:
+        if where.address not in EVERYWHERE:
+            self._addresses.release(where.address)
+
+    def leads_here(self, address: str, port: int) -> bool:
+        """Whether a connection to there would come back to one of these: such an endpoint would go round for ever."""
+        owners = self.owners
+        if ("TCP", address, port) in owners or ("UDP", address, port) in owners:
+            return True
+        everywhere = EVERYWHERE[version(address) == 6]
+        if ("TCP", everywhere, port) not in owners and ("UDP", everywhere, port) not in owners:
+            return False
+        return address in self._addresses.local or ipaddress.ip_address(address).is_loopback
+
+
+def _words(where: Where, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "another program listens there"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "ports below 1024 need root (CAP_NET_BIND_SERVICE)" if where.port < 1024 else "it is not permitted"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "it is not an address of this machine"
+    if error.errno == errno.EAFNOSUPPORT:
+        return "this machine has no IPv6"
+    return error.strerror or str(error)

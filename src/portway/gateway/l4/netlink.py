@@ -1,0 +1,132 @@
+"""A few questions and orders to the kernel about interfaces and their addresses: rtnetlink(7), without a library.
+
+Numbers are those of linux/rtnetlink.h, linux/if_link.h and linux/if_addr.h. Orders need CAP_NET_ADMIN; errors are
+OSError with the kernel's number.
+"""
+
+import ipaddress
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_NEWLINK, _DELLINK, _NEWADDR, _DELADDR, _GETADDR = 16, 17, 20, 21, 22
+_ERROR, _DONE = 2, 3
+_REQUEST, _ACK, _EXCL, _CREATE, _DUMP = 0x1, 0x4, 0x200, 0x400, 0x300
+_IFLA_IFNAME, _IFLA_LINKINFO, _IFLA_INFO_KIND = 3, 18, 1
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _IFA_PROTO = 1, 2, 8, 11
+_NO_DETECTION = 0x02
+"""IFA_F_NODAD: an IPv6 address can be used at once."""
+_UP = 1
+
+_HEADER, _LINK, _ADDRESS, _ATTRIBUTE = map(struct.Struct, ("=IHHII", "=BxHiII", "=BBBBI", "=HH"))
+_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An address of this machine: on which interface, and who put it there by its own account (IFA_PROTO, 0 = unknown;
+    kernels before 5.18 don't remember).
+    """
+
+    address: str
+    index: int
+    origin: int
+
+
+class Netlink:
+    """A socket to the kernel; requests are answered one after another."""
+
+    def __init__(self) -> None:
+        self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+        self._sock.settimeout(_SECONDS)
+        self._sock.bind((0, 0))
+        self._sequence = 0
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def create_dummy(self, name: str) -> None:
+        """An interface that leads nowhere, up. EOPNOTSUPP where the kernel has no such kind."""
+        kind = _attribute(_IFLA_LINKINFO, _attribute(_IFLA_INFO_KIND, b"dummy"))
+        body = _LINK.pack(socket.AF_UNSPEC, 0, 0, _UP, _UP) + _attribute(_IFLA_IFNAME, name.encode() + b"\0") + kind
+        self._order(_NEWLINK, _CREATE | _EXCL, body)
+
+    def delete_link(self, index: int) -> None:
+        self._order(_DELLINK, 0, _LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0))
+
+    def add_address(self, index: int, address: str, origin: int) -> None:
+        """One address by itself (/32 or /128). EEXIST when the interface has it."""
+        self._order(_NEWADDR, _CREATE | _EXCL, _address(index, address, origin))
+
+    def delete_address(self, index: int, address: str) -> None:
+        self._order(_DELADDR, 0, _address(index, address, 0))
+
+    def addresses(self) -> list[Held]:
+        """Every address of this machine."""
+        return [_held(body) for body in self._ask(_GETADDR, _DUMP, _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0))]
+
+    def _order(self, kind: int, flags: int, body: bytes) -> None:
+        for _ in self._ask(kind, flags | _ACK, body):
+            pass
+
+    def _ask(self, kind: int, flags: int, body: bytes) -> Iterator[bytes]:
+        self._sequence += 1
+        self._sock.send(_HEADER.pack(_HEADER.size + len(body), kind, flags | _REQUEST, self._sequence, 0) + body)
+        while True:
+            for answered, sequence, content in _messages(self._sock.recv(1 << 17)):
+                if sequence != self._sequence:
+                    continue
+                if answered == _ERROR:
+                    code = -struct.unpack_from("=i", content)[0]
+                    if code:
+                        raise OSError(code, os.strerror(code))
+                    return
+                if answered == _DONE:
+                    return
+                yield content
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """(type, sequence, content) of each."""
+    place = 0
+    while place + _HEADER.size <= len(data):
+        length, kind, _, sequence, _ = _HEADER.unpack_from(data, place)
+        yield kind, sequence, data[place + _HEADER.size : place + length]
+        place += _aligned(max(length, _HEADER.size))
+
+
+def _aligned(length: int) -> int:
+    return (length + 3) & ~3
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    length = _ATTRIBUTE.size + len(value)
+    return _ATTRIBUTE.pack(length, kind) + value + bytes(_aligned(length) - length)
+
+
+def _attributes(data: bytes) -> dict[int, bytes]:
+    found, place = {}, 0
+    while place + _ATTRIBUTE.size <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, place)
+        found[kind] = data[place + _ATTRIBUTE.size : place + length]
+        place += _aligned(max(length, _ATTRIBUTE.size))
+    return found
+
+
+def _address(index: int, text: str, origin: int) -> bytes:
+    address = ipaddress.ip_address(text)
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    body = _ADDRESS.pack(family, address.max_prefixlen, 0, 0, index)
+    body += _attribute(_IFA_LOCAL, address.packed) + _attribute(_IFA_ADDRESS, address.packed)
+    if origin:
+        body += _attribute(_IFA_FLAGS, struct.pack("=I", _NO_DETECTION)) + _attribute(_IFA_PROTO, bytes([origin]))
+    return body
+
+
+def _held(body: bytes) -> Held:
+    index = _ADDRESS.unpack_from(body)[4]
+    parts = _attributes(body[_ADDRESS.size :])
+    packed = parts.get(_IFA_LOCAL) or parts[_IFA_ADDRESS]
+    return Held(str(ipaddress.ip_address(packed)), index, parts.get(_IFA_PROTO, b"\0")[0])
