@@ -72,6 +72,8 @@ def start(stage: Stage, name: str, services: dict[str, int], *flags: str) -> Por
         "workers": WORKERS,
         "audit-log-path": stage.directory / f"{label}.audit",
         "kubeconfig": stage.directory / f"{label}.kubeconfig",
+        "nodeport-addresses": "127.0.0.0/8",
+        "service-interface": "none",
     }
     command = [sys.executable, "-m", "portway", "up", *(f"--{flag}={value}" for flag, value in settings.items())]
     pid = stage.processes.start(label, [*command, *flags])

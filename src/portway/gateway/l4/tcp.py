@@ -29,6 +29,7 @@ ACCEPTED = 64
 PAUSE_SECONDS = 1.0
 """How long nothing is accepted after the process ran out of descriptors or memory."""
 IDLE_SWEEP_SECONDS = 10.0
+"""Between two looks at all connections, at most."""
 QUIET_SECONDS = 1.0
 """At the end of the process, a connection without a byte for so long is not waited for."""
 
@@ -52,7 +53,7 @@ class Traffic:
         self.flows: set[Flow] = set()
         self.dialling: dict[Flow, float] = {}
         self.paused: dict[TcpListener, float] = {}
-        self._next_idle_sweep = now + IDLE_SWEEP_SECONDS
+        self._next_idle_sweep = now
 
     def sweep(self, now: float) -> None:
         """Once a second."""
@@ -65,7 +66,7 @@ class Traffic:
                 del self.paused[listener]
                 listener.resume()
         if now >= self._next_idle_sweep:
-            self._next_idle_sweep = now + IDLE_SWEEP_SECONDS
+            self._next_idle_sweep = now + min(IDLE_SWEEP_SECONDS, self.limits.service_idle_timeout)
             self._end_idle(now)
 
     def _end_idle(self, now: float) -> None:

@@ -1,0 +1,94 @@
+"""What can't be served: an Event, a condition while it lasts, and nobody else is kept from being served."""
+
+import socket
+
+from portway.testing.cluster import free_port, wait_until
+from portway.testing.services import fetch, service_address, serving
+
+
+def condition(patch: object) -> dict[str, object]:
+    assert isinstance(patch, dict)
+    (found,) = patch["status"]["conditions"]
+    return dict(found)
+
+
+def test_a_taken_port_is_told_and_tried_again_and_in_nobodys_way() -> None:
+    taken, free = free_port(), free_port()
+    blocker = socket.create_server(("127.0.0.1", taken))
+    with serving() as wire:
+        address = wire.service(
+            "web",
+            "",
+            {"name": "a", "port": 80, "protocol": "TCP", "nodePort": taken},
+            {"name": "b", "port": 81, "protocol": "TCP", "nodePort": free},
+            type="NodePort",
+        )
+        web = wire.server(b"one")
+        ports = [{"name": name, "port": web.port, "protocol": "TCP"} for name in "ab"]
+        wire.endpoints("web", web, ports=ports)
+        assert fetch("127.0.0.1", free) == fetch(address, 80) == b"one"
+        wait_until(lambda: wire.written.events, "no Event")
+        (event,) = wire.written.events
+        assert (event["type"], event["reason"]) == ("Warning", "FailedToBind")
+        words = f"node port 127.0.0.1:{taken}/TCP cannot be served: another program listens there"
+        assert event["message"] == words
+        assert event["involvedObject"]["name"] == "web"
+        path, patch = wire.written.patches[0]
+        assert path == "/api/v1/namespaces/ns/services/web/status"
+        told = condition(patch)
+        assert (told["type"], told["status"], told["message"]) == ("portway.dev/PortsError", "True", words)
+
+        status = {"conditions": [told]}
+        ports = [
+            {"name": "a", "port": 80, "protocol": "TCP", "nodePort": taken},
+            {"name": "b", "port": 81, "protocol": "TCP", "nodePort": free},
+        ]
+        wire.service("web", address, *ports, type="NodePort", status=status)
+        blocker.close()
+        assert fetch("127.0.0.1", taken) == b"one"
+        wait_until(lambda: condition(wire.written.patches[-1][1]).get("$patch") == "delete", "it is not cleared")
+        assert len(wire.written.events) == 1
+
+
+def test_a_condition_of_an_earlier_life_is_cleared() -> None:
+    with serving() as wire:
+        told = {"type": "portway.dev/PortsError", "status": "True", "message": "long ago"}
+        wire.service("web", status={"conditions": [told]})
+        wait_until(lambda: wire.written.patches, "nothing is cleared")
+        assert condition(wire.written.patches[0][1])["$patch"] == "delete"
+        assert wire.written.events == []
+
+
+def test_a_protocol_that_is_not_served_is_said() -> None:
+    with serving() as wire:
+        address = wire.service("web", "", {"port": 90, "protocol": "SCTP"}, {"name": "t", "port": 80})
+        wait_until(lambda: wire.written.events, "no Event")
+        assert f"{address}:90/SCTP cannot be served: SCTP is not served" in wire.written.events[0]["message"]
+
+
+def test_two_services_on_one_address_take_turns() -> None:
+    external = service_address()
+    with serving() as wire:
+        wire.service("first", externalIPs=[external])
+        wire.endpoints("first", wire.server(b"first"))
+        assert fetch(external, 80) == b"first"
+        wire.service("second", externalIPs=[external])
+        wire.endpoints("second", wire.server(b"second"))
+        wait_until(lambda: wire.written.events, "no Event")
+        assert "service ns/first has it" in wire.written.events[0]["message"]
+        wire.apply("services", {"metadata": {"namespace": "ns", "name": "first"}}, "DELETED")
+        assert fetch(external, 80) == b"second"
+
+
+def test_addresses_that_the_machine_cannot_have_are_told_of_once_for_cluster_addresses_and_for_each_other() -> None:
+    with serving() as wire:
+        for number in range(1, 4):
+            wire.service(f"web-{number}", f"192.0.2.{number}")
+        wait_until(lambda: wire.written.events, "no Event")
+        wire.service("out", externalIPs=["192.0.2.77"])
+        wait_until(lambda: len(wire.written.events) == 2, "no second Event")
+        node, service = wire.written.events
+        assert node["involvedObject"] == {"apiVersion": "v1", "kind": "Node", "name": "here"}
+        assert "cluster addresses of services are not served on this machine" in node["message"]
+        assert service["involvedObject"]["name"] == "out"
+        assert [path for path, _ in wire.written.patches] == ["/api/v1/namespaces/ns/services/out/status"]

@@ -1,0 +1,350 @@
+"""TCP through the service proxy: real sockets on loopback."""
+
+import contextlib
+import hashlib
+import resource
+import socket
+import struct
+import threading
+import time
+
+import pytest
+
+from portway.gateway.settings import Limits
+from portway.testing.cluster import accepts, free_port, wait_until
+from portway.testing.services import connect, endpoint, fetch, pod_address, service_address, serving
+
+RESET = struct.pack("ii", 1, 0)
+
+
+def test_a_cluster_address_leads_to_its_endpoint() -> None:
+    with serving() as wire:
+        address = wire.service("web")
+        wire.endpoints("web", wire.server(b"one"))
+        assert fetch(address, 80) == b"one"
+
+
+def test_a_node_port_an_external_and_a_load_balancer_address_do_too() -> None:
+    node_port, external, balanced = free_port(), service_address(), service_address()
+    with serving() as wire:
+        wire.service(
+            "web",
+            "",
+            {"port": 80, "protocol": "TCP", "nodePort": node_port},
+            type="LoadBalancer",
+            externalIPs=[external],
+            status={"loadBalancer": {"ingress": [{"ip": balanced, "ipMode": "VIP"}]}},
+        )
+        wire.endpoints("web", wire.server(b"one"))
+        for address, port in (("127.0.0.1", node_port), (external, 80), (balanced, 80)):
+            assert fetch(address, port) == b"one"
+        assert not accepts("127.0.0.2", node_port)
+
+
+def test_without_endpoints_a_connection_is_reset() -> None:
+    with serving() as wire:
+        address = wire.service("web")
+        with pytest.raises(ConnectionResetError), connect(address, 80) as sock:
+            sock.recv(1)
+
+
+def test_an_endpoint_that_refuses_is_replaced_by_another() -> None:
+    with serving() as wire:
+        web = wire.server(b"one")
+        gone = endpoint(pod_address())
+        address = wire.service("web")
+        wire.endpoints("web", gone, web, gone | {"addresses": [pod_address()]})
+        assert [fetch(address, 80) for _ in range(6)] == [b"one"] * 6
+
+
+def test_endpoints_that_serve_while_they_terminate_are_for_when_nobody_is_ready() -> None:
+    with serving() as wire:
+        old, new = wire.server(b"old"), wire.server(b"new")
+        old.close()
+        old = wire.server(b"old", port=new.port)
+        leaving = endpoint(old.address, ready=False, serving=True, terminating=True)
+        address = wire.service("web")
+        wire.endpoints("web", leaving, port=new.port)
+        assert fetch(address, 80) == b"old"
+        with connect(address, 80) as lasting:
+            lasting.sendall(b"x")
+            assert lasting.recv(3) == b"old"
+            wire.endpoints("web", leaving, new)
+            assert {fetch(address, 80) for _ in range(8)} == {b"new"}
+            wire.endpoints("web", new)
+            lasting.sendall(b"still here")
+            assert lasting.recv(100) == b"still here"
+
+
+def test_the_end_of_one_direction_leaves_the_other_open() -> None:
+    def count(sock: socket.socket) -> None:
+        received = b""
+        while data := sock.recv(65536):
+            received += data
+        sock.sendall(b"%d bytes" % len(received))
+
+    with serving() as wire:
+        address = wire.service("web")
+        wire.endpoints("web", wire.server(count))
+        with connect(address, 80) as sock:
+            sock.sendall(b"x" * 100_000)
+            sock.shutdown(socket.SHUT_WR)
+            assert sock.recv(100) == b"100000 bytes"
+            assert sock.recv(100) == b""
+
+
+def test_a_server_that_ends_first_can_still_be_written_to() -> None:
+    got: list[bytes] = []
+    done = threading.Event()
+
+    def end_first(sock: socket.socket) -> None:
+        sock.sendall(b"bye")
+        sock.shutdown(socket.SHUT_WR)
+        while data := sock.recv(65536):
+            got.append(data)
+        done.set()
+
+    with serving() as wire:
+        address = wire.service("web")
+        wire.endpoints("web", wire.server(end_first))
+        with connect(address, 80) as sock:
+            assert sock.recv(100) == b"bye"
+            assert sock.recv(100) == b""
+            sock.sendall(b"more")
+        assert done.wait(10)
+        assert b"".join(got) == b"more"
+
+
+def test_a_reset_is_passed_on_both_ways() -> None:
+    seen: list[str] = []
+    told = threading.Event()
+
+    def see(sock: socket.socket) -> None:
+        with contextlib.suppress(ConnectionResetError):
+            sock.recv(1)
+            sock.sendall(b"x")
+            sock.recv(1)
+            told.set()
+            return
+        seen.append("reset")
+        told.set()
+
+    def break_off(sock: socket.socket) -> None:
+        sock.recv(1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+    with serving() as wire:
+        first, second = wire.service("web"), wire.service("broken")
+        wire.endpoints("web", wire.server(see))
+        wire.endpoints("broken", wire.server(break_off))
+        with connect(first, 80) as sock:
+            sock.sendall(b"x")
+            assert sock.recv(1) == b"x"
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        assert told.wait(10)
+        assert seen == ["reset"]
+        with connect(second, 80) as sock:
+            sock.sendall(b"x")
+            with pytest.raises(ConnectionResetError):
+                sock.recv(1)
+
+
+def test_what_a_server_says_before_it_hangs_up_reaches_a_client_that_still_sends() -> None:
+    def refuse(sock: socket.socket) -> None:
+        sock.recv(10)
+        sock.sendall(b"too large")
+        sock.shutdown(socket.SHUT_WR)
+        sock.settimeout(10)
+        with contextlib.suppress(OSError):
+            while sock.recv(65536):
+                pass
+
+    with serving() as wire:
+        address = wire.service("web")
+        wire.endpoints("web", wire.server(refuse))
+        with connect(address, 80) as sock:
+            sock.sendall(b"x" * 1000)
+            assert sock.recv(100) == b"too large"
+
+
+def test_a_receiver_that_does_not_read_stops_its_sender_and_memory_stays_small() -> None:
+    sent = [0]
+
+    def flood(sock: socket.socket) -> None:
+        chunk = bytes(1 << 20)
+        while True:
+            sent[0] += sock.send(chunk)
+
+    with serving() as wire:
+        address = wire.service("web")
+        wire.endpoints("web", wire.server(flood))
+        with connect(address, 80):
+
+            def stopped() -> bool:
+                before = sent[0]
+                time.sleep(0.2)
+                return 0 < sent[0] == before
+
+            wait_until(stopped, "the sender is not stopped")
+            assert sent[0] < 64 << 20  # what the kernel's buffers take
+
+
+@pytest.mark.slow
+def test_a_gibibyte_passes_unchanged_and_in_bounded_memory() -> None:
+    size, piece = 1 << 30, b"".join(struct.pack("I", n) for n in range(1 << 18))
+    expected = hashlib.blake2b()
+    for _ in range(size // len(piece)):
+        expected.update(piece)
+
+    def send(sock: socket.socket) -> None:
+        for _ in range(size // len(piece)):
+            sock.sendall(piece)
+
+    with serving() as wire:
+        address = wire.service("web")
+        wire.endpoints("web", wire.server(send))
+        with connect(address, 80) as sock:
+            found, received = hashlib.blake2b(), 0
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            while data := sock.recv(1 << 18):
+                found.update(data)
+                received += len(data)
+            after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        assert received == size
+        assert found.digest() == expected.digest()
+        assert after - before < 32 << 10  # KiB
+
+
+def test_a_client_address_keeps_its_endpoint() -> None:
+    with serving() as wire:
+        first = wire.server(b"one")
+        others = [wire.server(word, port=first.port) for word in (b"two", b"three")]
+        address = wire.service("web", sessionAffinity="ClientIP")
+        wire.endpoints("web", first, *others)
+        found = fetch(address, 80, "127.0.0.1")
+        assert {fetch(address, 80, "127.0.0.1") for _ in range(9)} == {found}
+        assert len({fetch(address, 80, f"127.0.1.{n}") for n in range(1, 40)}) == 3
+
+
+def test_affinity_ends_with_its_seconds() -> None:
+    with serving() as wire:
+        first = wire.server(b"one")
+        address = wire.service(
+            "web", sessionAffinity="ClientIP", sessionAffinityConfig={"clientIP": {"timeoutSeconds": 1}}
+        )
+        wire.endpoints("web", first, wire.server(b"two", port=first.port))
+        found = fetch(address, 80)
+
+        def other() -> bool:
+            time.sleep(1.1)
+            return fetch(address, 80) != found
+
+        wait_until(other, "the client stays with its endpoint for ever")
+
+
+def test_policies_that_say_local_leave_only_this_nodes_endpoints() -> None:
+    node_port = free_port()
+    with serving() as wire:
+        here = wire.server(b"here")
+        there = endpoint(wire.server(b"there", port=here.port).address, node="another")
+        port = {"port": 80, "protocol": "TCP", "nodePort": node_port}
+        address = wire.service("web", "", port, type="NodePort", externalTrafficPolicy="Local")
+        wire.endpoints("web", here, there)
+        assert {fetch("127.0.0.1", node_port) for _ in range(8)} == {b"here"}
+        assert {fetch(address, 80) for _ in range(8)} == {b"here", b"there"}
+        wire.service("web", address, port, type="NodePort", internalTrafficPolicy="Local")
+        assert {fetch("127.0.0.1", node_port) for _ in range(8)} == {b"here", b"there"}
+        assert {fetch(address, 80) for _ in range(8)} == {b"here"}
+        wire.endpoints("web", there, port=here.port)
+        assert fetch(address, 80) == b""
+
+
+def test_source_ranges_guard_the_load_balancers_address_alone() -> None:
+    balanced = service_address()
+    with serving() as wire:
+        address = wire.service(
+            "web",
+            type="LoadBalancer",
+            loadBalancerSourceRanges=["127.0.3.0/24"],
+            status={"loadBalancer": {"ingress": [{"ip": balanced}]}},
+        )
+        wire.endpoints("web", wire.server(b"one"))
+        assert fetch(balanced, 80, "127.0.3.7") == b"one"
+        assert fetch(balanced, 80, "127.0.0.1") == b""
+        assert fetch(address, 80, "127.0.0.1") == b"one"
+
+
+def test_addresses_that_must_not_be_dialled_are_not_even_as_endpoints() -> None:
+    with serving() as wire:
+        secret = wire.server(b"secret", address="127.0.0.1")
+        address = wire.service("web")
+        wire.endpoints("web", secret)
+        assert fetch(address, 80) == b""
+        assert secret.peers == []
+
+
+def test_an_endpoint_that_leads_back_here_is_not_dialled() -> None:
+    with serving(cluster_cidrs=("127.0.0.0/8",)) as wire:
+        address = wire.service("web")
+        other = wire.service("other")
+        wire.endpoints("web", endpoint(other), port=80)
+        wire.endpoints("other", endpoint(address), port=80)
+        assert fetch(address, 80) == b""
+        assert fetch(other, 80) == b""
+
+
+def test_a_service_that_goes_takes_its_listener_with_it_and_no_connection() -> None:
+    with serving() as wire:
+        address = wire.service("web")
+        wire.endpoints("web", wire.server(b"one"))
+        with connect(address, 80) as sock:
+            sock.sendall(b"x")
+            assert sock.recv(3) == b"one"
+            wire.apply("services", {"metadata": {"namespace": "ns", "name": "web"}}, "DELETED")
+            wait_until(lambda: not accepts(address, 80), "still listening")
+            sock.sendall(b"more")
+            assert sock.recv(4) == b"more"
+
+
+def test_connections_over_the_bounds_are_reset() -> None:
+    with serving(Limits(service_connections=3, service_connections_per_port=2)) as wire:
+        first, second = wire.service("web"), wire.service("other")
+        for name in ("web", "other"):
+            wire.endpoints(name, wire.server(b"one"))
+        with contextlib.ExitStack() as stack:
+            held = [stack.enter_context(connect(first, 80)) for _ in range(2)]
+            for sock in held:
+                sock.sendall(b"x")
+                assert sock.recv(3) == b"one"
+            assert fetch(first, 80) == b""
+            with connect(second, 80) as third:
+                third.sendall(b"x")
+                assert third.recv(3) == b"one"
+                assert fetch(second, 80) == b""
+            held[0].close()
+            wait_until(lambda: fetch(first, 80) == b"one", "the place is not free again")
+
+
+def test_connections_that_rest_too_long_are_ended() -> None:
+    with serving(Limits(service_idle_timeout=1)) as wire:
+        address = wire.service("web")
+        wire.endpoints("web", wire.server(b"one"))
+        with connect(address, 80, seconds=30) as sock:
+            sock.sendall(b"x")
+            assert sock.recv(3) == b"one"
+            with pytest.raises(ConnectionResetError):
+                sock.recv(1)
+
+
+def test_a_stop_lets_what_is_under_way_end_and_does_not_wait_for_what_rests() -> None:
+    with serving() as wire:
+        address = wire.service("web")
+        wire.endpoints("web", wire.server(b"one"))
+        with connect(address, 80) as sock:
+            sock.sendall(b"x")
+            assert sock.recv(3) == b"one"
+            begun = time.monotonic()
+            wire.stop()
+            assert time.monotonic() - begun < 4
+            assert sock.recv(1) == b""
+        assert not accepts(address, 80)
