@@ -81,7 +81,7 @@ def test_two_services_on_one_address_take_turns() -> None:
 
 
 def test_addresses_that_the_machine_cannot_have_are_told_of_once_for_cluster_addresses_and_for_each_other() -> None:
-    with serving() as wire:
+    with serving(interface="no-interface-can-be-called-so") as wire:
         for number in range(1, 4):
             wire.service(f"web-{number}", f"192.0.2.{number}")
         wait_until(lambda: wire.written.events, "no Event")

@@ -156,7 +156,7 @@ class ServiceProxy:
         if service is not None:
             problems, unavailable = served.settle(service, wanted)
             self._reporter.tell(service, "; ".join(sorted(problems)))
-            if unavailable:
+            if unavailable and self._settings.interface:  # else it is as it was asked for
                 self._say(f"cluster addresses of services are not served on this machine: {unavailable}")
         else:
             self._reporter.gone(key)
