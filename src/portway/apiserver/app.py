@@ -28,8 +28,15 @@ from portway.apiserver.reviews import VIRTUAL
 from portway.apiserver.routing import VirtualKey, VirtualRoute
 from portway.apiserver.server import Server
 from portway.kube.attributes import parse
-from portway.kube.errors import InternalError, ServiceUnavailable, StatusError, method_not_allowed, no_route
-from portway.storage import StorageError, Store
+from portway.kube.errors import (
+    InternalError,
+    RequestEntityTooLarge,
+    ServiceUnavailable,
+    StatusError,
+    method_not_allowed,
+    no_route,
+)
+from portway.storage import StorageError, Store, ValueTooLarge
 
 _NO_CACHE = (b"cache-control", b"no-cache, private")
 _log = logging.getLogger(__name__)
@@ -89,6 +96,8 @@ class Application:
             return
         except StatusError as error:
             answer = refusal(error)
+        except ValueTooLarge as error:
+            answer = refusal(RequestEntityTooLarge(f"Request entity too large: {error}"))
         except StorageError as error:
             answer = refusal(ServiceUnavailable(f"the store refuses: {error}"))
         except Exception:

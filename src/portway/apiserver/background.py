@@ -82,12 +82,13 @@ class Background:
             _log.warning("%s %s could not be made: %s", kind.kind, name, error)
 
     async def _compact(self) -> None:
-        """Drops the store's history when it is older than one interval."""
+        """Drops the store's history when it is older than one interval; of several servers on it, one does."""
         revision = self._server.store.current_revision()
         while True:
             await asyncio.sleep(self._server.config.compaction_seconds)
             try:
-                await self._server.store.compact(revision)
+                await self._server.store.latest_revision()
+                await self._server.store.compact_in_turn(revision)
             except StorageError as error:
                 _log.warning("the store could not be compacted: %s", error)
             revision = self._server.store.current_revision()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
@@ -19,13 +20,15 @@ import orjson
 from portway.apiserver.kinds.base import Kind
 from portway.kube.errors import ServiceUnavailable, too_large_resource_version
 from portway.kube.objects import Object
-from portway.storage import Compacted, Event, KeyValue, StorageError, Store, Watch, WatchLagged
+from portway.storage import Compacted, Event, KeyValue, StorageError, Store, StoreUnavailable, Watch, WatchLagged
 
 ROOT = "/registry/"
 _PAGE = 500
 _BEHIND_SLASH = chr(ord("/") + 1)
 _WAIT = 3.0
 """Seconds to wait for a revision that isn't there yet, as upstream."""
+_RETRY = 0.5
+_log = logging.getLogger(__name__)
 
 
 class Entry:
@@ -238,19 +241,20 @@ class Cache:
 
     async def load(self) -> None:
         """Reads the whole state and begins to follow it. What watched an earlier state is cut."""
-        old, self._shelves = self._shelves, {}
         page = await self._store.list(ROOT, limit=_PAGE)
-        revision = self.revision = self._loaded = page.revision
-        while True:
-            for kv in page.items:
-                entry = _entry(kv)
-                self.shelf(prefix_of(kv.key)).load(entry)
-                self._changed(Change("ADDED", entry, None))
-            if not page.more:
-                break
+        revision, found = page.revision, page.items
+        while page.more:
             await asyncio.sleep(0)
             page = await self._store.list(ROOT, revision=revision, limit=_PAGE, after=page.items[-1].key)
+            found += page.items
         self._watch = self._store.watch(ROOT, revision)
+        # Nobody sees a part of it: from here on nothing is waited for.
+        old, self._shelves = self._shelves, {}
+        self.revision = self._loaded = revision
+        for kv in found:
+            entry = _entry(kv)
+            self.shelf(prefix_of(kv.key)).load(entry)
+            self._changed(Change("ADDED", entry, None))
         self.alive = True
         self._replace(old.values())
         self._release()
@@ -277,16 +281,33 @@ class Cache:
             self._fail()
 
     async def _resume(self, revision: int) -> None:
+        while True:
+            try:
+                self._watch = self._store.watch(ROOT, revision)
+            except Compacted:
+                if not await self._loaded_anew():
+                    await asyncio.sleep(_RETRY)
+                    continue
+            return
+
+    async def _loaded_anew(self) -> bool:
         try:
-            self._watch = self._store.watch(ROOT, revision)
-        except Compacted:
             await self.load()
+        except (Compacted, StoreUnavailable) as error:
+            _log.warning("the state cannot be read anew yet: %s", error)
+            return False
+        return True
 
     def _apply(self, event: Event) -> None:
         change = self.shelf(prefix_of(event.kv.key)).apply(event)
         if change is not None:
             self._changed(change)
-        self.revision = event.revision
+        self._progress()
+
+    def _progress(self) -> None:
+        """Knows of the revisions that brought nothing: where others share the store, there are such."""
+        if self._watch is not None:
+            self.revision = max(self.revision, self._watch.synced_revision())
         self._release()
 
     def _release(self) -> None:
@@ -302,11 +323,31 @@ class Cache:
         self._waiting.clear()
 
     async def current(self) -> int:
-        """Returns once the cache shows every write that was finished when this was called; the revision."""
+        """Returns once the cache shows every write that was finished when this was called, on whichever server.
+
+        Returns the revision, which is also that of writes that are none of ours where others share the store.
+        """
         try:
+            await self.wait(await self._store.latest_revision())
+        except StorageError as error:
+            raise ServiceUnavailable(str(error)) from error
+        self._progress()
+        return self.revision
+
+    async def recent(self) -> int:
+        """Returns once the cache shows every write that this process knows of; the revision. Asks nobody."""
+        try:
+            self._progress()
             await self.wait(self._store.current_revision())
         except StorageError as error:
             raise ServiceUnavailable(str(error)) from error
+        return self.revision
+
+    async def not_older(self, revision: int) -> int:
+        """Returns once the cache is at a revision that a client may have from another server; its own revision."""
+        if revision > self.revision:
+            await self.current()
+        await self.wait(revision)
         return self.revision
 
     async def wait(self, revision: int) -> None:

@@ -83,6 +83,10 @@ class Registry:
     async def entry(self, kind: Kind, ctx: Context) -> Entry:
         """Returns the stored object that a request names, as of now; raises NotFound."""
         await self._cache.current()
+        return self.known(kind, ctx)
+
+    def known(self, kind: Kind, ctx: Context) -> Entry:
+        """Returns the stored object that a request names, as this server knows it; raises NotFound."""
         found = self._cache.shelf(kind.prefix).get(kind.key(ctx.namespace, ctx.name))
         if found is None:
             raise errors.not_found(kind.plural, ctx.name, kind.group)
@@ -229,7 +233,7 @@ class Registry:
             if dependent is not None:
                 inner = replace(ctx, namespace=reference.namespace, name=reference.name, subresource="")
                 await self._drop(dependent, inner)
-        await self._cache.current()
+        await self._cache.recent()
 
     async def _drop(self, kind: Kind, ctx: Context) -> None:
         """Deletes what `ctx` names, if it exists, as the store has it."""

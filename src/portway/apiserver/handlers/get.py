@@ -12,11 +12,12 @@ from portway.apiserver.server import Server
 
 
 async def get(server: Server, request: Request, route: Route) -> Response:
-    """Answers with the object as of now: a resourceVersion only says how old it may be, and it never is old."""
+    """Answers with the object as of now, or as this server knows it, if that is no older than a resourceVersion."""
     wanted = representation(request)
-    await server.cache.wait(revision(request.params.get("resourceVersion", "")) or 0)
+    known = revision(request.params.get("resourceVersion", ""))
+    await (server.cache.current() if known is None else server.cache.not_older(known))
     ctx = server.context(request.user, "get", route.namespace, route.name)
-    entry = await server.registry.entry(route.kind, ctx)
+    entry = server.registry.known(route.kind, ctx)
     if wanted == Representation():
         return Response(200, entry.json(route.kind) + b"\n")
     include = table.include_of(request.params.get("includeObject", ""))

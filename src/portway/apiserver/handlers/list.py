@@ -37,13 +37,7 @@ async def list_objects(server: Server, request: Request, route: Route) -> Respon
 async def select(server: Server, selection: Selection, options: ListOptions) -> tuple[list[Entry], Object]:
     """Returns one page of the selected entries, and the list's metadata."""
     start = _start(options)
-    if start is None and options.match != "Exact":
-        await server.cache.wait(options.resource_version or 0)
-    revision = await server.cache.current()
-    if start is not None and start.revision != INCONSISTENT:
-        revision = start.revision
-    elif options.match == "Exact":
-        revision = options.resource_version or revision
+    revision = await _revision(server, options, start)
     after = f"{selection.kind.prefix}{start.after}" if start else ""
     if revision > server.cache.revision:
         raise too_large_resource_version(revision, server.cache.revision)
@@ -57,6 +51,19 @@ async def select(server: Server, selection: Selection, options: ListOptions) -> 
     else:
         candidates = list(shelf.scan(selection.prefix, after))
     return await _page(selection, candidates, options.limit, revision)
+
+
+async def _revision(server: Server, options: ListOptions, start: Continuation | None) -> int:
+    """The revision to list at. Only a list that says no resourceVersion is of what is now, on whichever server."""
+    known = options.resource_version
+    wanted = start.revision if start is not None and start.revision != INCONSISTENT else 0
+    if options.match == "Exact":
+        wanted = known or 0
+    if wanted:
+        if wanted > server.cache.revision:
+            await server.cache.current()
+        return wanted
+    return await (server.cache.current() if known is None else server.cache.not_older(known))
 
 
 def _start(options: ListOptions) -> Continuation | None:

@@ -21,7 +21,7 @@ async def virtual(server: Server, request: Request, route: VirtualRoute) -> Resp
     )
     api_version = f"{resource.group}/{resource.version}" if resource.group else resource.version
     body = await decoded(request, Expected(api_version, resource.kind), options, ctx)
-    await server.cache.current()
+    await server.cache.recent()
     status, obj = await resource.handler(body, ctx)
     answer = render.answer(status, obj, wanted)
     answer.headers += warnings(ctx.warnings)

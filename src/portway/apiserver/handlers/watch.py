@@ -32,8 +32,8 @@ async def watch(server: Server, request: Request, route: Route) -> Stream:
     wanted = representation(request)
     include = table.include_of(request.params.get("includeObject", ""))
     selection = Selection(route, options)
-    await server.cache.wait(options.resource_version or 0)
-    await server.cache.current()
+    known = options.resource_version
+    await (server.cache.current() if known is None else server.cache.not_older(known))
     return Stream(_Watcher(server, request, selection, options, wanted, include).lines(), wanted.content_type)
 
 
