@@ -43,6 +43,10 @@ class Portway:
         prefix = f"/api/v1/namespaces/{cluster.NAMESPACE}/services/{service}/proxy"
         return Door(self.name, self.tls_port, self.plain_port, prefix, {"Authorization": f"Bearer {_USER}"})
 
+    def data(self, stage: Stage) -> Path:
+        """Its data directory."""
+        return _data(stage, self.name)
+
     def workers(self) -> list[int]:
         """The process ids of the gateway's workers: those that hold the TLS listener."""
         return listeners(descendants(self.pid), self.tls_port)
@@ -63,7 +67,7 @@ def start(stage: Stage, name: str, services: dict[str, int], *flags: str) -> Por
     label = name.replace(" ", "-").lower()
     tokens = f'{ADMIN},bench-admin,1,"system:masters"\n{_USER},bench,2\n'
     settings = {
-        "data-dir": stage.directory / f"{label}.data",
+        "data-dir": _data(stage, name),
         "secure-port": tls,
         "insecure-port": plain,
         "tls-cert-file": stage.cert,
@@ -83,6 +87,10 @@ def start(stage: Stage, name: str, services: dict[str, int], *flags: str) -> Por
     portway.apply(cluster.base(stage.address, services, "bench"))
     portway.apply(cluster.fillers(range(SERVICES - len(services))))
     return portway
+
+
+def _data(stage: Stage, name: str) -> Path:
+    return stage.directory / f"{name.replace(' ', '-').lower()}.data"
 
 
 def stop(stage: Stage, portway: Portway) -> None:

@@ -418,7 +418,7 @@ def test_a_cache_that_fell_behind_catches_up_or_loads_afresh(compacted: bool) ->
         await cache.current()
         assert [entry.name for entry in cache.shelf("/registry/core/things/").scan()] == ["b"]
         assert told == [("ADDED", "a"), ("ADDED", "b"), ("DELETED", "a")]
-        assert (shelf.read(0) is None) is compacted
+        assert (shelf.log.read(0) is None) is compacted
         cache.close()
         await task
         await store.close()

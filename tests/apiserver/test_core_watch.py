@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
+import pytest
+
+from portway.apiserver.http import SEND_TIMEOUT, Message, Stream, send
 from portway.storage import MemoryStore
 from portway.testing.api import InProcessApi
 from portway.testing.asgi import Caller, Lines
+from portway.testing.virtualtime import START, play
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 MERGE = "application/merge-patch+json"
@@ -196,11 +200,11 @@ def test_the_history_begins_with_the_server_for_every_kind() -> None:
 def test_a_watcher_that_lags_behind_the_history_is_cut() -> None:
     async def test(api: InProcessApi) -> None:
         shelf = api.app.server.cache.shelf("/registry/core/configmaps/")
-        cursor = shelf.cursor(api.app.server.cache.revision)
+        cursor = shelf.log.cursor(api.app.server.cache.revision)
         assert cursor is not None
         for i in range(9):
             await make(api.admin, f"m{i}")
-        assert shelf.read(cursor) is None
+        assert shelf.log.read(cursor) is None
 
     serve(test, watch_history=4)
 
@@ -245,8 +249,30 @@ def test_many_watchers_share_what_is_rendered() -> None:
         ):
             await make(api.admin, "a", x="y")
             assert await one.next() == await two.next() == await three.next()
-        changes = shelf.read(0)
+        changes = shelf.log.read(0)
         assert changes is not None
         assert len(changes[-1].rendered) <= 2
 
     serve(test)
+
+
+def test_a_peer_that_takes_nothing_for_a_minute_is_cut_off_and_a_quiet_stream_is_not() -> None:
+    sent: list[float] = []
+
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        for pause in (0.0, 600.0, 59.0, 0.0, 0.0):
+            await asyncio.sleep(pause)
+            yield b"line\n"
+
+    async def send_to_peer(message: Message) -> None:
+        if message.get("body"):
+            sent.append(asyncio.get_running_loop().time() - START)
+            await asyncio.sleep((0.0, 59.0, 59.0, 61.0)[len(sent) - 1])
+
+    async def scenario() -> float:
+        with pytest.raises(TimeoutError):
+            await send(Stream(chunks()), "GET", send_to_peer)
+        return asyncio.get_running_loop().time() - START
+
+    assert play(scenario()) == pytest.approx(777 + SEND_TIMEOUT)
+    assert sent == pytest.approx([0, 600, 718, 777])

@@ -1,8 +1,8 @@
 """The whole state in memory, decoded, as the store's watch tells it: what gets, lists and watches are answered from.
 
 One watch over the whole registry keeps the one order of revisions. Each kind has a `Shelf`: its entries by key, and its
-latest changes as a log that watchers read with a cursor, so that a slow watcher costs no memory and is cut when the log
-has moved past it. Nothing is written here (`registry`), and nothing rendered but an entry's own JSON.
+latest changes as a log that watchers follow (`feed`). Nothing is written here (`registry`), and nothing rendered but an
+entry's own JSON.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from portway.apiserver.feed import Feed
 from portway.apiserver.kinds.base import Kind
 from portway.kube.errors import ServiceUnavailable, too_large_resource_version
 from portway.kube.objects import Object
@@ -115,20 +116,21 @@ class Change:
 
 
 class Shelf:
-    """The entries of one key prefix, in key order, and the latest changes to them, in revision order."""
+    """The entries of one key prefix, in key order, and the latest changes to them, in revision order.
+
+    `log` has all changes, `feed` also those of a part alone, so that nobody is woken by what happens elsewhere.
+    """
 
     def __init__(self, prefix: str, history: int, since: int) -> None:
+        """`since`: the revision that the entries to come are of, or were before the first change."""
         self.prefix = prefix
-        self.since = since
-        """The log holds every change after this revision."""
         self.revision = since
         """The revision of the latest change."""
+        self.log = Feed(since)
         self._history = history
         self._entries: dict[str, Entry] = {}
         self._keys: list[str] = []
-        self._changes: list[Change] = []
-        self._base = 0
-        self._watchers: set[asyncio.Event] = set()
+        self._parts: dict[str, Feed] = {}
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -181,39 +183,46 @@ class Shelf:
         return change
 
     def _log(self, change: Change) -> None:
-        self._changes.append(change)
         self.revision = change.revision
-        if len(self._changes) > 2 * self._history:
-            self.since = self._changes[self._history - 1].revision
-            del self._changes[: self._history]
-            self._base += self._history
-        for watcher in self._watchers:
-            watcher.set()
+        for feed in self._feeds(change.entry.key):
+            feed.add(change)
+        if len(self.log) > 2 * self._history:
+            forgotten = self.log.revision(self._history - 1)
+            for feed in (self.log, *self._parts.values()):
+                feed.forget(forgotten)
 
-    def cursor(self, revision: int) -> int | None:
-        """Returns the place in the log behind `revision`; None when the log doesn't go back so far."""
-        if revision < self.since:
-            return None
-        return self._base + bisect_left(self._changes, revision + 1, key=lambda change: change.revision)
+    def _feeds(self, key: str) -> Iterator[Feed]:
+        yield self.log
+        if self._parts:
+            for scope in (key, key[: key.rindex("/") + 1]):
+                if scope in self._parts:
+                    yield self._parts[scope]
 
-    def read(self, cursor: int) -> list[Change] | None:
-        """Returns the changes from a cursor on (advance it by their number); None when the log has moved past it."""
-        return None if cursor < self._base else self._changes[cursor - self._base :]
+    def feed(self, scope: str) -> Feed:
+        """Returns the changes under a prefix: the shelf's, or that of one namespace; or the changes of one key.
 
-    def watch(self, wake: asyncio.Event) -> None:
-        """Sets `wake` at each change from now on."""
-        self._watchers.add(wake)
+        Whoever has ended following one gives it back (`release`).
+        """
+        if scope == self.prefix:
+            return self.log
+        if scope not in self._parts:
+            changes = self.log.read(self.log.start) or ()
+            self._parts[scope] = Feed(self.log.since, (one for one in changes if _within(one.entry.key, scope)))
+        return self._parts[scope]
 
-    def unwatch(self, wake: asyncio.Event) -> None:
-        """Ends `watch`."""
-        self._watchers.discard(wake)
+    def release(self, scope: str) -> None:
+        """Drops a part's feed when nobody follows it any more."""
+        if scope in self._parts and not self._parts[scope].followed:
+            del self._parts[scope]
 
     def retire(self) -> None:
         """Ends the log: every cursor into it is lost, and whoever waits is woken to see that."""
-        self._base += len(self._changes) + 1
-        self._changes.clear()
-        for watcher in self._watchers:
-            watcher.set()
+        for feed in (self.log, *self._parts.values()):
+            feed.retire()
+
+
+def _within(key: str, scope: str) -> bool:
+    return key.startswith(scope) if scope.endswith("/") else key == scope
 
 
 class Cache:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 
 import orjson
 
@@ -29,7 +29,20 @@ class Selection:
             _check_field(self.kind, field)
             self._own_fields |= field not in _GENERIC
         self._traces = tuple(_traces(options))
+        self.scope = self._scope(route)
+        """Where the changes are that can be of interest: a prefix of keys, or one key (see `Shelf.feed`)."""
+        self.identity: Hashable = (self.kind.group, self.prefix, self._name, self._labels, self._fields)
+        """What selections of the same kind that select the same have in common."""
         self.everything = not (options.labels.requirements or options.fields.requirements or route.name)
+
+    def _scope(self, route: Route) -> str:
+        namespace = route.namespace or self._fields.exact("metadata.namespace") or ""
+        name = self._name or self._fields.exact("metadata.name") or ""
+        if not self.kind.namespaced:
+            return self.kind.key("", name) if name else self.kind.prefix
+        if namespace:
+            return self.kind.key(namespace, name)
+        return self.kind.prefix
 
     def matches(self, entry: Entry) -> bool:
         """Says whether an entry under the prefix is selected."""

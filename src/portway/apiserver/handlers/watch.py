@@ -1,7 +1,8 @@
 """The changes of a collection as they happen: a stream of JSON lines.
 
-A watcher is a cursor in the kind's log. One that the log has moved past (too slow, or too old a start) is told so with
-an ERROR of 410, and lists afresh. Source: KEP-3157 for the initial events, KEP-956 for bookmarks.
+A watcher is a cursor in the log of the kind, or of the namespace or object that it is about. One that the log has moved
+past (too slow, or too old a start) is told so with an ERROR of 410, and lists afresh. Source: KEP-3157 for the initial
+events, KEP-956 for bookmarks.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator
-from contextlib import suppress
 
 from portway.apiserver import render, table
 from portway.apiserver.cache import Change, Entry, Shelf
+from portway.apiserver.feed import Feed
 from portway.apiserver.handlers.common import representation
 from portway.apiserver.handlers.selection import Selection
 from portway.apiserver.http import Request, Stream
@@ -57,6 +58,7 @@ class _Watcher:
         self._wanted = Representation(target=wanted.target, version=wanted.version)
         self._include = include
         self._wake = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
         self._gone = False
         self._first = True
         self._clock = asyncio.get_running_loop().time
@@ -65,46 +67,52 @@ class _Watcher:
 
     async def lines(self) -> AsyncGenerator[bytes, None]:
         """Yields chunks of whole lines until the time is up, the client is gone or the server stops."""
-        shelf = self._server.cache.shelf(self._selection.kind.prefix)
-        shelf.watch(self._wake)
+        shelf, scope = self._server.cache.shelf(self._selection.kind.prefix), self._selection.scope
+        feed = shelf.feed(scope)
+        feed.follow(self._wake)
         self._server.stream_opened(self._wake)
         departure = asyncio.create_task(self._request.disconnected(), name="watch: client's departure")
         departure.add_done_callback(self._leave)
         try:
-            async for chunk in self._events(shelf):
+            async for chunk in self._events(shelf, feed):
                 yield chunk
         finally:
             departure.cancel()
-            shelf.unwatch(self._wake)
+            if self._timer is not None:
+                self._timer.cancel()
+            feed.unfollow(self._wake)
+            shelf.release(scope)
             self._server.stream_closed(self._wake)
 
     def _leave(self, _: asyncio.Task[None]) -> None:
         self._gone = True
         self._wake.set()
 
-    async def _events(self, shelf: Shelf) -> AsyncGenerator[bytes, None]:
+    async def _events(self, shelf: Shelf, feed: Feed) -> AsyncGenerator[bytes, None]:
         from_now = bool(self._options.initial_events) or not self._options.resource_version
-        cursor = shelf.cursor(self._server.cache.revision if from_now else self._options.resource_version or 0)
+        cursor = feed.cursor(self._server.cache.revision if from_now else self._options.resource_version or 0)
         if from_now:
             async for chunk in self._initial(list(shelf.scan(self._selection.prefix)), self._server.cache.revision):
                 yield chunk
         while cursor is not None and not self._over():
             self._wake.clear()
-            changes = shelf.read(cursor)
+            changes = feed.read(cursor, _BATCH)
             if changes is None:
                 cursor = None
             elif changes:
-                cursor += len(changes[:_BATCH])
-                if lines := self._render(changes[:_BATCH]):
+                lines = self._chunk(feed, cursor, changes)
+                cursor += len(changes)
+                if lines:
                     yield lines
-                await asyncio.sleep(0)
+                if len(changes) == _BATCH:
+                    await asyncio.sleep(0)
             else:
                 if self._bookmark_due():
                     yield self._bookmark()
                 await self._sleep()
         if cursor is None:
-            yield render.error(self._too_old(shelf).status())
-        elif self._options.bookmarks and shelf.read(cursor) == []:
+            yield render.error(self._too_old(feed).status())
+        elif self._options.bookmarks and feed.read(cursor, 1) == []:
             yield self._bookmark()
 
     async def _initial(self, entries: list[Entry], revision: int) -> AsyncGenerator[bytes, None]:
@@ -122,11 +130,18 @@ class _Watcher:
         first, self._first = self._first, False
         return render.line(self._selection.kind, "ADDED", entry, self._wanted, self._include, first=first)
 
+    def _chunk(self, feed: Feed, cursor: int, changes: list[Change]) -> bytes:
+        """The lines of the changes behind a cursor; made once for all watchers there that want the same."""
+        want = (self._selection.identity, self._wanted, self._include, self._first)
+        lines = feed.chunk((cursor, len(changes), *want), lambda: self._render(changes))
+        self._first = self._first and not lines
+        return lines
+
     def _render(self, changes: list[Change]) -> bytes:
-        lines = []
+        lines: list[bytes] = []
         for change in changes:
             if type_ := self._selection.type_of(change):
-                first, self._first = self._first, False
+                first = self._first and not lines
                 lines.append(
                     render.event(self._selection.kind, change, type_, self._wanted, self._include, first=first)
                 )
@@ -145,13 +160,17 @@ class _Watcher:
 
     async def _sleep(self) -> None:
         """Waits for a change, the client's departure, the server's end, or the next thing to do by the clock."""
-        until = min(self._deadline, self._next_bookmark) if self._options.bookmarks else self._deadline
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(until - self._clock(), 0)):
-                await self._wake.wait()
+        if self._timer is None:
+            until = min(self._deadline, self._next_bookmark) if self._options.bookmarks else self._deadline
+            self._timer = asyncio.get_running_loop().call_at(until, self._ring)
+        await self._wake.wait()
 
-    def _too_old(self, shelf: Shelf) -> Expired:
-        return Expired(f"too old resource version: {self._options.resource_version or 0} ({shelf.since})")
+    def _ring(self) -> None:
+        self._timer = None
+        self._wake.set()
+
+    def _too_old(self, feed: Feed) -> Expired:
+        return Expired(f"too old resource version: {self._options.resource_version or 0} ({feed.since})")
 
 
 def _lifetime(wanted: int, least: int) -> float:
