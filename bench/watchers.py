@@ -6,6 +6,7 @@ and their latencies are the figures (to read all of them would take more than to
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ _WRITERS = 16
 _ARRIVAL = 20.0
 """Seconds after the last write in which everything must have arrived."""
 _CORE = "/api/v1/namespaces"
+_SENT = re.compile(rb'"sent":"([0-9.]+)"')
 
 
 @dataclass(frozen=True)
@@ -174,14 +176,13 @@ async def _writer(way: Way, ready: "asyncio.Queue[bytes | None]") -> None:
 
 
 def _latencies(kept: list[tuple[float, bytes]]) -> Iterator[float]:
-    """How late each event was, by the time in it. Chunks may end anywhere: a time is read where it is whole."""
+    """How late each event was, by the time in it: an event is there when its line is whole."""
     rest = b""
     for arrived, data in kept:
-        *whole, rest = (rest + data).split(b'"sent":"')
-        for part in whole[1:] if not rest else whole:
-            text = part.partition(b'"')[0]
-            if text[:1].isdigit():
-                yield arrived - float(text)
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            if found := _SENT.search(line):
+                yield arrived - float(found[1])
 
 
 async def _until(condition: Callable[[], bool], failure: str) -> None:
