@@ -12,6 +12,7 @@ from portway.kube.errors import NotFound
 from portway.kube.objects import Object
 
 Key = tuple[str, str]
+ADDRESS_BY, ADDRESSES_BY = "ipaddress.kubernetes.io/managed-by", "ipallocator.k8s.io"
 ZONE = "topology.kubernetes.io/zone"
 
 
@@ -23,6 +24,10 @@ def _whole(obj: Object) -> Object:
 
 def _zone(node: Object) -> str:
     return str(objects.labels(node).get(ZONE, ""))
+
+
+def _address(obj: Object) -> tuple[str, bool]:
+    return objects.name(obj), objects.labels(obj).get(ADDRESS_BY) == ADDRESSES_BY
 
 
 def _slice_indexes(one: Object) -> Iterable[Hashable]:
@@ -45,6 +50,9 @@ class Caches:
         self.namespaces: Cache[Object] = Cache(_whole)
         self.serviceaccounts: Cache[Object] = Cache(_whole)
         self.clusterroles: Cache[Object] = Cache(_whole)
+        self.servicecidrs: Cache[Object] = Cache(_whole)
+        self.ipaddresses: Cache[tuple[str, bool]] = Cache(_address)
+        """Each address, and whether an allocator took it for a service."""
 
 
 GROUPS = {
@@ -56,6 +64,8 @@ GROUPS = {
     "serviceaccounts": "/api/v1",
     "endpointslices": "/apis/discovery.k8s.io/v1",
     "clusterroles": "/apis/rbac.authorization.k8s.io/v1",
+    "servicecidrs": "/apis/networking.k8s.io/v1",
+    "ipaddresses": "/apis/networking.k8s.io/v1",
 }
 """Where the collections are, by plural."""
 
@@ -72,8 +82,18 @@ class Writer:
 
     async def update(self, obj: Object) -> None:
         """Replace an object; its resourceVersion must still be the stored one, else Conflict."""
+        await self._put(self._path(obj), obj)
+
+    async def update_status(self, obj: Object) -> None:
+        """Replace an object's status, in the same way."""
+        await self._put(f"{self._path(obj)}/status", obj)
+
+    async def _put(self, path: str, obj: Object) -> None:
         try:
-            self._cache.put(await self._client.update(self._path(obj), obj))
+            stored = await self._client.update(path, obj)
+            # Who takes the last finalizer off what is being deleted gets its last state: it is gone.
+            gone = objects.deleting(stored) and not stored["metadata"].get("finalizers")
+            (self._cache.drop if gone else self._cache.put)(stored)
         except NotFound:
             self._cache.drop({"metadata": {"namespace": objects.namespace(obj), "name": objects.name(obj)}})
             raise

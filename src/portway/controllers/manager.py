@@ -7,11 +7,14 @@ from portway.client.backoff import Backoff
 from portway.client.informer import Informer
 from portway.client.protocol import Client
 from portway.controllers.accounts import ClusterRoleAggregationController, ServiceAccountController
+from portway.controllers.addresspool import AddressPool
 from portway.controllers.base import Controller
 from portway.controllers.collections import GROUPS, Caches
 from portway.controllers.endpoints import EndpointsController
 from portway.controllers.endpointslices import EndpointSliceController, EndpointSliceMirroringController
 from portway.controllers.garbage import GarbageCollector
+from portway.controllers.loadbalancers import ServiceLoadBalancerController
+from portway.controllers.servicecidrs import ServiceCidrController
 
 CONTROLLERS: tuple[type[Controller], ...] = (
     EndpointSliceController,
@@ -20,6 +23,8 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     ClusterRoleAggregationController,
     ServiceAccountController,
     GarbageCollector,
+    ServiceLoadBalancerController,
+    ServiceCidrController,
 )
 
 
@@ -46,11 +51,22 @@ def _is_enabled(name: str, words: Iterable[str]) -> bool:
 class ControllerManager:
     """Runs controllers against an API. The client stays the caller's to close."""
 
-    def __init__(self, client: Client, enabled: str = "*", *, retry_cap: float = 2.0) -> None:
-        """`enabled`: as --controllers; `retry_cap`: longest wait between attempts to reach the API, in seconds."""
+    def __init__(
+        self, client: Client, enabled: str = "*", *, retry_cap: float = 2.0, balancers: AddressPool | None = None
+    ) -> None:
+        """`enabled`: as --controllers; `retry_cap`: longest wait between attempts to reach the API, in seconds.
+
+        `balancers` are the addresses for services of type LoadBalancer.
+        """
         names = enabled_names(enabled)
         self.caches = Caches()
-        self.controllers = [make(client, self.caches) for make in CONTROLLERS if make.name in names]
+        self.controllers: list[Controller] = [
+            ServiceLoadBalancerController(client, self.caches, balancers)
+            if make is ServiceLoadBalancerController
+            else make(client, self.caches)
+            for make in CONTROLLERS
+            if make.name in names
+        ]
         needed = {plural for controller in self.controllers for plural in controller.needs}
         self.informers = {plural: self._informer(client, plural, retry_cap) for plural in GROUPS if plural in needed}
 

@@ -25,6 +25,7 @@ import uvloop
 from portway.apiserver.app import create_app
 from portway.apiserver.config import ApiServerConfig
 from portway.client.api import ApiClient, ClusterConfig
+from portway.controllers.addresspool import AddressPool
 from portway.controllers.manager import ControllerManager
 from portway.kube.identity import User
 from portway.kube.serviceaccount import Signer, Verifier
@@ -126,7 +127,8 @@ class Control:
             raise HopelessError(str(error)) from error
 
     async def _controllers(self, client: ApiClient) -> None:
-        await ControllerManager(client, self._settings.controllers).run()
+        balancers = AddressPool(self._settings.load_balancer_addresses)
+        await ControllerManager(client, self._settings.controllers, balancers=balancers).run()
 
     @contextlib.asynccontextmanager
     async def _api_server(self, store: Store) -> AsyncIterator[asyncio.Task[None]]:

@@ -18,6 +18,7 @@ class ControlSettings:
         signing_key: private key of service account tokens; key_files: further ones that are believed.
         advertise: "host:port" of the door.
         controllers: kube-controller-manager's --controllers, comma-separated.
+        load_balancer_addresses: CIDRs and ranges for services of type LoadBalancer.
         seed: names the cluster among those of this machine.
         environment: what pods inherit.
     """
@@ -35,6 +36,7 @@ class ControlSettings:
     service_node_port_range: tuple[int, int]
     advertise: str
     controllers: str
+    load_balancer_addresses: tuple[str, ...]
     cluster_cidr: str
     seed: str
     log_dir: str

@@ -145,6 +145,7 @@ def control_settings(
         service_node_port_range=settings.service_node_port_range,
         advertise=settings.server.removeprefix("https://"),
         controllers=",".join(settings.controllers),
+        load_balancer_addresses=settings.load_balancer_addresses,
         cluster_cidr=settings.cluster_cidr,
         seed=str(directory.root),
         log_dir=str(log_dir),

@@ -37,6 +37,14 @@ def _controller(value: str) -> str:
     return value
 
 
+def _addresses(value: str) -> str:
+    """A CIDR, or a range of addresses."""
+    from portway.controllers.addresspool import parse  # here, because few starts give any
+
+    parse(values.text(value))
+    return value
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpSettings:
     """Everything that `portway up` can be told. Flag names are kube-apiserver's where it has the same thing."""
@@ -101,6 +109,14 @@ class UpSettings:
         "addresses that this machine has anyway",
         default="",
         shown_default="portway-HASH",
+    )
+    load_balancer_addresses: tuple[str, ...] = option(
+        _addresses,
+        "LIST",
+        "addresses for services of type LoadBalancer: CIDRs and ranges such as 192.0.2.10-192.0.2.20",
+        many=True,
+        default=(),
+        shown_default="none: such services stay pending",
     )
     cluster_cidr: str = option(
         values.network, "CIDR", "the addresses of pods that this machine runs", default="127.64.0.0/10"
@@ -238,9 +254,26 @@ def _check_together(settings: UpSettings) -> None:
         raise SettingsError(
             f"--insecure-port and --secure-port are both {settings.secure_port}: change one", usage=True
         )
+    _check_load_balancer_addresses(settings)
     pods = ipaddress.ip_network(settings.cluster_cidr)
     for services in map(ipaddress.ip_network, settings.service_cluster_ip_range.split(",")):
         if services.version == pods.version and services.overlaps(pods):
             raise SettingsError(
                 f"--service-cluster-ip-range {services} and --cluster-cidr {pods} overlap: change one", usage=True
             )
+
+
+def _check_load_balancer_addresses(settings: UpSettings) -> None:
+    """What is a service's or a pod's can't be a load balancer's."""
+    if not settings.load_balancer_addresses:
+        return
+    from portway.controllers.addresspool import parse
+
+    ranges = [("--cluster-cidr", settings.cluster_cidr)]
+    ranges += [("--service-cluster-ip-range", one) for one in settings.service_cluster_ip_range.split(",")]
+    for text in settings.load_balancer_addresses:
+        for flag, cidr in ranges:
+            if parse(text).overlaps(cidr):
+                raise SettingsError(
+                    f"--load-balancer-addresses {text} and {flag} {cidr} overlap: change one", usage=True
+                )
