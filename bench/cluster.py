@@ -128,6 +128,13 @@ def move(name: str, address: str, port: int) -> Write:
     return "PUT", f"{_SLICES}/{name}-bench", slice_of(name, port, [(address, "web-0")])
 
 
+def node_port(name: str, number: int, address: str, port: int) -> list[Write]:
+    """A service with a node port, and the backend behind it."""
+    service = _service(name)
+    service["spec"] = {"type": "NodePort", "ports": [{"port": 80, "nodePort": number}]}
+    return [("POST", f"{_CORE}/services", service), ("POST", _SLICES, slice_of(name, port, [(address, "web-0")]))]
+
+
 def fillers(numbers: range) -> Iterable[Write]:
     """A service for each of `numbers` with its endpoints, and a pod behind each endpoint; no two alike."""
     for number in numbers:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from bench import changes, cluster, forwarding, portway, proxies, websockets
+from bench import changes, cluster, forwarding, portway, proxies, websockets, wire
 from bench.figures import DIRECT, PORTWAY, Check, DoorFigures, Figures, compare, ratio
 from bench.load import download, paced, saturate
 from bench.peers import PEERS, Door
@@ -15,7 +15,7 @@ from bench.portway import Portway
 from bench.process import BenchError, memory
 from bench.stage import FILE_SIZE, Stage, make_stage
 
-MEASURES = ("throughput", "body", "latency", "memory", "websockets", "proxies", "forward", "scale")
+MEASURES = ("throughput", "body", "latency", "memory", "websockets", "proxies", "forward", "wire", "scale")
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,10 @@ def _measure(stage: Stage, options: Options, figures: Figures) -> None:
             _tell("portway forward beside kubectl port-forward")
             with _noted(figures, forwarding.OURS):
                 figures.checks += forwarding.checks()
+        if "wire" in options.measures:
+            _tell("a node port beside HAProxy in TCP mode")
+            with _noted(figures, "node port"):
+                figures.checks += wire.measure(stage, small, options.rounds, options.seconds)
         if "scale" in options.measures:
             _scale(stage, small, options, figures)
 
