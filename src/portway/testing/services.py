@@ -66,10 +66,10 @@ class Written:
 class Server:
     """A TCP backend: `handle` has each connection in a thread of its own."""
 
-    def __init__(self, handle: Callable[[socket.socket], None], address: str, port: int = 0) -> None:
+    def __init__(self, handle: Callable[[socket.socket], None], listener: socket.socket) -> None:
         self.peers: list[str] = []
         """Addresses of those who connected, in order."""
-        self._listener = socket.create_server((address, port), backlog=512)
+        self._listener = listener
         self.address, self.port = self._listener.getsockname()[:2]
         self._handle = handle
         self._threads: list[threading.Thread] = []
@@ -179,7 +179,8 @@ class Wire:
         self, said: bytes | Callable[[socket.socket], None] = b"", address: str | None = None, port: int = 0
     ) -> Server:
         """A backend on an address of its own, that says something, or does."""
-        made = Server(said if callable(said) else saying(said), address or pod_address(), port)
+        listener = socket.create_server((address or pod_address(), port), backlog=512)
+        made = Server(said if callable(said) else saying(said), listener)
         self._servers.append(made)
         return made
 

@@ -1,0 +1,81 @@
+"""A network of one's own for a test: two namespaces with a wire between them. Needs root, and leaves nothing.
+
+What is made inside `entered` (sockets, processes) belongs to that namespace, wherever it is used afterwards.
+"""
+
+import contextlib
+import ctypes
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_CLONE_NEWNET = 0x40000000
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+SERVER4, CLIENT4 = "192.0.2.1", "192.0.2.2"
+SERVER6, CLIENT6 = "2001:db8::1", "2001:db8::2"
+
+
+def possible() -> bool:
+    """Whether such a network can be made here."""
+    return os.geteuid() == 0 and subprocess.run(["unshare", "-n", "true"], check=False).returncode == 0
+
+
+@dataclass(frozen=True)
+class Network:
+    """Names of the namespaces; the server's addresses on the wire are SERVER4 and SERVER6."""
+
+    server: str
+    client: str
+
+
+@contextmanager
+def network() -> Iterator[Network]:
+    """A server and a client that reach each other; each routes what it doesn't know to the other."""
+    made = Network(f"pw-{os.getpid()}-server", f"pw-{os.getpid()}-client")
+    with contextlib.ExitStack() as stack:
+        for name in (made.server, made.client):
+            ip("netns", "add", name)
+            stack.callback(ip, "netns", "delete", name)
+            ip("-n", name, "link", "set", "lo", "up")
+        ip("-n", made.server, "link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns", made.client)
+        for name, v4, v6 in ((made.server, SERVER4, SERVER6), (made.client, CLIENT4, CLIENT6)):
+            ip("-n", name, "address", "add", f"{v4}/24", "dev", "wire")
+            ip("-n", name, "address", "add", f"{v6}/64", "dev", "wire", "nodad")
+            ip("-n", name, "link", "set", "wire", "up")
+        ip("-n", made.client, "route", "add", "default", "via", SERVER4)
+        ip("-n", made.client, "route", "add", "default", "via", SERVER6)
+        yield made
+
+
+def ip(*argv: str) -> str:
+    """What ip(8) prints."""
+    return subprocess.run(["ip", *argv], check=True, capture_output=True, text=True, timeout=10).stdout
+
+
+def addresses(namespace: str) -> set[str]:
+    """Addresses of a namespace's interfaces, but for link-local ones."""
+    lines = ip("-n", namespace, "-o", "address", "show").splitlines()
+    return {f"{line.split()[1]} {line.split()[3]}" for line in lines if "scope link" not in line}
+
+
+@contextmanager
+def entered(namespace: str) -> Iterator[None]:
+    """This thread, and the processes and threads that it starts, are in a namespace."""
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    inside = os.open(Path("/run/netns") / namespace, os.O_RDONLY)
+    try:
+        _enter(inside)
+        yield
+    finally:
+        _enter(before)
+        os.close(before)
+        os.close(inside)
+
+
+def _enter(fd: int) -> None:
+    if _LIBC.setns(fd, _CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "setns")

@@ -1,0 +1,186 @@
+"""The real thing, in network namespaces of the test's own: `portway up` as root, and a client on another machine."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from portway.testing.cluster import Cluster, started, wait_until
+from portway.testing.demo import admin_token, child
+from portway.testing.namespaces import SERVER4, SERVER6, Network, addresses, entered, network, possible
+from portway.testing.services import Server, saying
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not possible(), reason="needs root and network namespaces"),
+    pytest.mark.timeout(180),
+]
+
+SERVICES = "/api/v1/namespaces/default/services"
+SLICES = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+RANGES = "--service-cluster-ip-range=10.96.0.0/16,fd00:96::/112"
+BALANCED = "192.0.2.50", "2001:db8:5::50"
+EXTERNAL = "198.51.100.7", "2001:db8:7::7"
+POD4, POD6 = "127.64.9.9", "2001:db8:1::9"
+TCP, UDP, NODE = 80, 53, 31080
+
+
+@pytest.fixture(scope="module")
+def wires() -> Iterator[Network]:
+    with network() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def cluster(wires: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster in the server's namespace, which is this test's while it runs, with one service on two pods."""
+    directory = tmp_path_factory.mktemp("network")
+    with entered(wires.server):
+        subprocess.run(["ip", "address", "add", f"{POD6}/128", "dev", "lo", "nodad"], check=True)
+        before = addresses(wires.server)
+        with started(directory, RANGES, "--service-interface=services0", workers=1, reach=()) as made, pods():
+            create(made)
+            yield made
+        assert addresses(wires.server) == before
+
+
+@contextlib.contextmanager
+def pods() -> Iterator[None]:
+    """TCP servers and UDP echoes on both pods' addresses."""
+    with contextlib.ExitStack() as stack:
+        for address, word in ((POD4, b"four"), (POD6, b"six")):
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            listener = socket.create_server((address, 8080), family=family)
+            stack.callback(Server(saying(word), listener).close)
+            echo = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+            echo.bind((address, 8053))
+            threading.Thread(target=give_back, args=(echo, word), daemon=True).start()
+        yield
+
+
+def give_back(echo: socket.socket, word: bytes) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            _, client = echo.recvfrom(65536)
+            echo.sendto(word, client)
+
+
+def write(cluster: Cluster, method: str, path: str, body: Any, **headers: str) -> Any:
+    status, answer = cluster.request(method, path, admin_token(cluster), body, **headers)
+    assert status in (200, 201), answer
+    return json.loads(answer)
+
+
+def create(cluster: Cluster) -> None:
+    ports = [
+        {"name": "web", "port": TCP, "targetPort": 8080, "nodePort": NODE},
+        {"name": "dns", "port": UDP, "targetPort": 8053, "nodePort": NODE + 1, "protocol": "UDP"},
+    ]
+    spec = {"type": "LoadBalancer", "ipFamilyPolicy": "RequireDualStack", "externalIPs": EXTERNAL, "ports": ports}
+    write(cluster, "POST", SERVICES, {"metadata": {"name": "web"}, "spec": spec})
+    for family, address in (("IPv4", POD4), ("IPv6", POD6)):
+        labels = {"kubernetes.io/service-name": "web", "endpointslice.kubernetes.io/managed-by": "test"}
+        listed = [{"name": "web", "port": 8080}, {"name": "dns", "port": 8053, "protocol": "UDP"}]
+        made = {
+            "metadata": {"name": f"web-{family.lower()}", "labels": labels},
+            "addressType": family,
+            "ports": listed,
+            "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+        }
+        write(cluster, "POST", SLICES, made)
+    status = {"status": {"loadBalancer": {"ingress": [{"ip": address} for address in BALANCED]}}}
+    headers = {"Content-Type": "application/merge-patch+json"}
+    write(cluster, "PATCH", f"{SERVICES}/web/status", status, **headers)
+
+
+def fetched(wires: Network, address: str, port: int) -> bytes:
+    """What a client on the other machine is told over TCP, once somebody listens."""
+    found: list[bytes] = []
+
+    def asked() -> bool:
+        with contextlib.suppress(OSError), entered(wires.client), socket.create_connection((address, port), 5) as sock:
+            sock.sendall(b"x")
+            found.append(sock.recv(100))
+        return bool(found)
+
+    wait_until(asked, f"no connection to {address} port {port}", 20)
+    return found[0]
+
+
+def answered(wires: Network, address: str, port: int) -> bytes:
+    """The same over UDP. The socket is connected, so that an answer from another address is none."""
+    found: list[bytes] = []
+
+    def asked() -> bool:
+        with entered(wires.client):
+            sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+        with sock, contextlib.suppress(OSError):
+            sock.settimeout(0.3)
+            sock.connect((address, port))
+            sock.send(b"x")
+            found.append(sock.recv(100))
+        return bool(found)
+
+    wait_until(asked, f"no answer from {address} port {port}", 20)
+    return found[0]
+
+
+def cluster_addresses(cluster: Cluster) -> list[str]:
+    spec = json.loads(cluster.request("GET", f"{SERVICES}/web", admin_token(cluster))[1])["spec"]
+    return list(spec["clusterIPs"])
+
+
+@pytest.mark.parametrize("what", ["node port", "load balancer", "external", "cluster"])
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_client_outside_reaches_every_form_over_both_protocols(
+    wires: Network, cluster: Cluster, what: str, family: int
+) -> None:
+    which = (4, 6).index(family)
+    address = {
+        "node port": (SERVER4, SERVER6),
+        "load balancer": BALANCED,
+        "external": EXTERNAL,
+        "cluster": tuple(cluster_addresses(cluster)),
+    }[what][which]
+    word = (b"four", b"six")[which]
+    tcp, udp = (NODE, NODE + 1) if what == "node port" else (TCP, UDP)
+    assert fetched(wires, address, tcp) == word
+    assert answered(wires, address, udp) == word
+
+
+def test_node_ports_answer_on_every_address_of_the_machine_from_that_address(wires: Network, cluster: Cluster) -> None:
+    for address in ("10.96.0.1", BALANCED[0], BALANCED[1]):
+        word = b"six" if ":" in address else b"four"
+        assert fetched(wires, address, NODE) == word
+        assert answered(wires, address, NODE + 1) == word
+
+
+def test_a_killed_process_comes_back_and_takes_its_addresses_over(wires: Network, cluster: Cluster) -> None:
+    held = addresses(wires.server)
+    before = child(cluster, "portway.gateway.l4")
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: (Path(f"/proc/{before}").exists()) is False, "it is not gone")
+    assert fetched(wires, BALANCED[0], TCP) == b"four"
+    assert child(cluster, "portway.gateway.l4") != before
+    assert addresses(wires.server) == held
+
+
+def test_an_address_goes_with_its_service(wires: Network, cluster: Cluster) -> None:
+    spec = {"externalIPs": ["198.51.100.99"], "ports": [{"port": 81}]}
+    made = write(cluster, "POST", SERVICES, {"metadata": {"name": "short"}, "spec": spec})
+    own = {"198.51.100.99", made["spec"]["clusterIP"]}
+
+    def held() -> set[str]:
+        return {line.split()[1].partition("/")[0] for line in addresses(wires.server)}
+
+    wait_until(lambda: own <= held(), "its addresses are not added")
+    cluster.request("DELETE", f"{SERVICES}/short", admin_token(cluster))
+    wait_until(lambda: not own & held(), "its addresses are not removed")
