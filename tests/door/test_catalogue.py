@@ -68,6 +68,24 @@ def listed(view: ClusterView, query: str = "", host: str = "localhost:8001") -> 
     return found
 
 
+def test_what_is_exposed_past_the_door_is_listed() -> None:
+    view = ClusterView()
+    ports = {"port": 80, "nodePort": 30080}, {"name": "dns", "port": 53, "nodePort": 30053, "protocol": "UDP"}
+    spec = {"type": "LoadBalancer", "clusterIP": "10.96.0.9", "externalIPs": ["2001:db8::1"]}
+    meta = {"name": "web", "namespace": "demo", "uid": "web"}
+    status = {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}
+    view.apply("services", "ADDED", {"metadata": meta, "spec": {"ports": list(ports), **spec}, "status": status})
+    (web,) = listed(view)
+    assert [(one["type"], one.get("address"), one["port"], one["protocol"]) for one in web["exposed"]] == [
+        ("LoadBalancer", "192.0.2.1", 80, "TCP"),
+        ("ExternalIP", "2001:db8::1", 80, "TCP"),
+        ("NodePort", None, 30080, "TCP"),
+        ("LoadBalancer", "192.0.2.1", 53, "UDP"),
+        ("ExternalIP", "2001:db8::1", 53, "UDP"),
+        ("NodePort", None, 30053, "UDP"),
+    ]
+
+
 def test_what_programs_get(view: ClusterView) -> None:
     api, two, web = listed(view)
     assert web == {

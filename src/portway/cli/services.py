@@ -14,6 +14,9 @@ from portway.portal import catalogue
 from portway.up import links
 
 PAGE = 2500
+UNAUTHENTICATED = (
+    "EXPOSED ports are open to everybody who reaches them: nobody is authenticated there. URLs lead through the door."
+)
 
 
 @click.command("services")
@@ -25,7 +28,8 @@ def command(all_namespaces: bool, form: str | None, selector: str, **said: Any) 
     """List the services that can be reached, and the URLs that reach them.
 
     READY counts endpoints. MAY says what you may do with services/proxy: its verbs, "all" or "none", or "?" when
-    the server can't list that.
+    the server can't list that. EXPOSED is where a service is reached without the door, and without asking who you are:
+    node ports (*, on the nodes' addresses), load balancers' and external addresses. Nobody is authenticated there.
 
     \b
     Examples:
@@ -59,11 +63,13 @@ def _printed(form: str | None, found: list[catalogue.Entry], *, all_namespaces: 
         return "\n".join(f"service/{entry['name']}" for entry in found)
     if not found:
         return "No services found."
-    heads = ["NAMESPACE", "NAME", "PORT", "READY", "MAY", "URL"]
+    heads = ["NAMESPACE", "NAME", "PORT", "READY", "MAY", "EXPOSED", "URL"]
     rows = [row for entry in found for row in _rows(entry, wide=form == "wide")]
-    if not all_namespaces:
-        heads, rows = heads[1:], [row[1:] for row in rows]
-    return output.as_table(heads, rows)
+    exposed = any("exposed" in entry for entry in found)
+    left_out = ([] if all_namespaces else ["NAMESPACE"]) + ([] if exposed else ["EXPOSED"])
+    kept = [index for index, head in enumerate(heads) if head not in left_out]
+    table = output.as_table([heads[i] for i in kept], [[row[i] for i in kept] for row in rows])
+    return f"{table}\n\n{UNAUTHENTICATED}" if exposed else table
 
 
 def _rows(entry: catalogue.Entry, *, wide: bool) -> list[list[str]]:
@@ -71,10 +77,17 @@ def _rows(entry: catalogue.Entry, *, wide: bool) -> list[list[str]]:
     ports = entry["ports"] or [{}]
     shown = ports if wide else [next((port for port in ports if "url" in port), ports[0])]
     ready = "{ready}/{total}".format(**entry["endpoints"])
+    may, exposed = catalogue.may_do(entry), ",".join(map(_open, entry.get("exposed", ()))) or "<none>"
     return [
-        [entry["namespace"], entry["name"], _spoken(port), ready, catalogue.may_do(entry), port.get("url", "<none>")]
+        [entry["namespace"], entry["name"], _spoken(port), ready, may, exposed, port.get("url", "<none>")]
         for port in shown
     ]
+
+
+def _open(place: catalogue.Entry) -> str:
+    address = place.get("address", "*")
+    spelled = f"[{address}]" if ":" in address else address
+    return f"{spelled}:{place['port']}" + ("" if place["protocol"] == "TCP" else f"/{place['protocol']}")
 
 
 def _spoken(port: catalogue.Entry) -> str:

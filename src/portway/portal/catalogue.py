@@ -30,7 +30,7 @@ def entries(view: ClusterState, link: Link, allowed: Mapping[str, Permissions], 
 def _entry(view: ClusterState, service: Service, link: Link, allowed: Permissions) -> Entry:
     ready, total = readiness(view, service)
     may = allowed.verbs(_spellings(service))
-    return {
+    entry: Entry = {
         "namespace": service.namespace,
         "name": service.name,
         "type": service.type,
@@ -38,6 +38,22 @@ def _entry(view: ClusterState, service: Service, link: Link, allowed: Permission
         "ports": [_port(service, port, link) for port in service.ports],
         "may": None if may is None else list(may),
     }
+    if exposed := list(_exposed(service)):
+        entry["exposed"] = exposed
+    return entry
+
+
+def _exposed(service: Service) -> Iterator[Entry]:
+    """Where a service is reached from outside past the door, and so past every check: its node ports, its load
+    balancer's and its external addresses.
+    """
+    found = service.exposure
+    for port in service.ports:
+        for kind, addresses in (("LoadBalancer", found.load_balancer_ips), ("ExternalIP", found.external_ips)):
+            for address in addresses:
+                yield {"type": kind, "address": address, "port": port.number, "protocol": port.protocol}
+        if port.node_port:
+            yield {"type": "NodePort", "port": port.node_port, "protocol": port.protocol}
 
 
 def _spellings(service: Service) -> Iterator[str]:
