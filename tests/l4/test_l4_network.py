@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -184,3 +185,24 @@ def test_an_address_goes_with_its_service(wires: Network, cluster: Cluster) -> N
     wait_until(lambda: own <= held(), "its addresses are not added")
     cluster.request("DELETE", f"{SERVICES}/short", admin_token(cluster))
     wait_until(lambda: not own & held(), "its addresses are not removed")
+
+
+def test_a_process_without_descriptors_says_so_and_goes_on_when_there_are_some(
+    wires: Network, cluster: Cluster
+) -> None:
+    pid = child(cluster, "portway.gateway.l4")
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{pid}/fd")) + 5, hard))
+    with contextlib.ExitStack() as stack:
+        for _ in range(12):
+            with contextlib.suppress(OSError), entered(wires.client):
+                stack.enter_context(socket.create_connection((SERVER4, NODE), 5))
+        events = "/api/v1/namespaces/default/events?fieldSelector=involvedObject.kind=Node"
+
+        def told() -> bool:
+            return b"Too many open files" in cluster.request("GET", events, admin_token(cluster))[1]
+
+        wait_until(told, "no Event")
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
+    assert fetched(wires, SERVER4, NODE) == b"four"
+    assert child(cluster, "portway.gateway.l4") == pid

@@ -2,6 +2,8 @@
 
 import contextlib
 import hashlib
+import http.client
+import json
 import resource
 import socket
 import struct
@@ -348,3 +350,72 @@ def test_a_stop_lets_what_is_under_way_end_and_does_not_wait_for_what_rests() ->
             assert time.monotonic() - begun < 4
             assert sock.recv(1) == b""
         assert not accepts(address, 80)
+
+
+def test_a_rolling_update_loses_no_connection() -> None:
+    """As a rollout goes: a new pod, then an old one terminates, serves what it has and goes, once for each."""
+    failed: list[bytes] = []
+    count = [0]
+    done = threading.Event()
+    with serving() as wire:
+        old = [wire.server(b"old")]
+        port = old[0].port
+        old += [wire.server(b"old", port=port) for _ in range(2)]
+        address = wire.service("web")
+        wire.endpoints("web", *old)
+
+        def use() -> None:
+            while not done.is_set():
+                found = fetch(address, 80)
+                count[0] += 1
+                if found not in (b"old", b"new"):
+                    failed.append(found)
+
+        users = [threading.Thread(target=use) for _ in range(4)]
+        for user in users:
+            user.start()
+        new: list[object] = []
+        for gone in old:
+            new.append(wire.server(b"new", port=port))
+            staying = [*old[old.index(gone) + 1 :], *new]
+            leaving = endpoint(gone.address, ready=False, serving=True, terminating=True)
+            before = count[0]
+            wire.endpoints("web", *staying, leaving, port=port)  # type: ignore[arg-type]
+            wait_until(lambda seen=before: count[0] > seen + 20, "nobody comes")
+            gone.close()
+            wire.endpoints("web", *staying, port=port)  # type: ignore[arg-type]
+        wait_until(lambda: fetch(address, 80) == b"new", "the new ones are not used")
+        done.set()
+        for user in users:
+            user.join(20)
+    assert failed == []
+
+
+def test_a_health_check_port_tells_how_many_endpoints_are_here() -> None:
+    number = free_port()
+    with serving() as wire:
+        web = wire.server(b"one")
+        more = {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": number}
+        wire.service("web", **more)
+        wire.endpoints("web", web, endpoint(pod_address(), node="elsewhere"), endpoint(pod_address(), ready=False))
+        wait_until(lambda: accepts("127.0.0.1", number), "nobody listens")
+        status, head, body = health(number)
+        assert (status, head["content-type"], head["x-load-balancing-endpoint-weight"]) == (
+            200,
+            "application/json",
+            "1",
+        )
+        service = {"namespace": "ns", "name": "web"}
+        assert body == {"service": service, "localEndpoints": 1, "serviceProxyHealthy": True}
+        wire.endpoints("web", endpoint(pod_address(), node="elsewhere"), port=web.port)
+        status, _, body = health(number)
+        assert (status, body["localEndpoints"]) == (503, 0)
+
+
+def health(port: int) -> tuple[int, dict[str, str], dict[str, object]]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    with contextlib.closing(connection):
+        connection.request("GET", "/healthz")
+        answer = connection.getresponse()
+        head = {name.lower(): value for name, value in answer.getheaders()}
+        return answer.status, head, json.loads(answer.read())

@@ -10,6 +10,7 @@ import ipaddress
 import logging
 import socket
 import zlib
+from collections.abc import Iterable
 
 from portway.gateway.l4.netlink import Netlink
 
@@ -29,7 +30,7 @@ class Addresses:
 
     def __init__(self, interface: str, *, own: bool) -> None:
         """`interface`: where addresses of services go, "" = nowhere. `own`: it is made and removed as a whole."""
-        self.local: frozenset[str] = frozenset()
+        self.local: set[str] = set()
         """The machine's addresses at the last look, ours among them."""
         self._name, self._own = interface, own
         self._mark = _MARKS[zlib.crc32(interface.encode()) % len(_MARKS)]
@@ -77,7 +78,7 @@ class Addresses:
             return False
         found = self._netlink.addresses()
         first, before = not self.local, self.local
-        self.local = frozenset(held.address for held in found)
+        self.local = {held.address for held in found}
         if first and self._index:
             self._leftover = {
                 held.address for held in found if held.index == self._index and (self._own or held.origin == self._mark)
@@ -108,7 +109,7 @@ class Addresses:
             raise AddressUnavailableError(
                 self.unavailable or f"it cannot be added to interface {self._name}: {error.strerror}"
             ) from error
-        self.local |= {address}
+        self.local.add(address)
 
     def release(self, address: str) -> None:
         """It is needed once less."""
@@ -128,7 +129,7 @@ class Addresses:
         if self._netlink is not None:
             with contextlib.suppress(OSError):  # somebody else was faster
                 self._netlink.delete_address(self._index, address)
-        self.local -= {address}
+        self.local.discard(address)
 
     def close(self) -> None:
         """Leaves the machine as it was."""
@@ -142,7 +143,7 @@ class Addresses:
             self._netlink = None
 
 
-def within(addresses: frozenset[str], cidrs: tuple[str, ...]) -> tuple[str, ...]:
+def within(addresses: Iterable[str], cidrs: tuple[str, ...]) -> tuple[str, ...]:
     """Those of the machine's addresses that lie in one of the ranges, sorted; link-local ones never do."""
     networks = [ipaddress.ip_network(cidr) for cidr in cidrs]
     parsed = [address for address in map(ipaddress.ip_address, addresses) if not address.is_link_local]

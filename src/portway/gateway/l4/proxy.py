@@ -7,6 +7,7 @@ stays is not touched. What can't be opened is tried again, told, and in nobody's
 import asyncio
 import logging
 from functools import lru_cache, partial
+from time import monotonic
 
 from portway.client.backoff import Backoff
 from portway.client.protocol import Client
@@ -27,8 +28,8 @@ from portway.gateway.upstream.addresses import AddressPolicy
 
 KINDS = ("services", "endpointslices", "nodes")
 """What is followed of the cluster."""
-BATCH = 20
-"""Services looked at before connections get a turn."""
+TURN_SECONDS = 0.005
+"""How long services are looked at before connections get a turn."""
 RETRY_FIRST, RETRY_CAP = 1.0, 60.0
 """Seconds until what could not be opened is tried again."""
 LOOK_SECONDS = 10
@@ -121,7 +122,9 @@ class ServiceProxy:
             await self._wake.wait()
             self._wake.clear()
             while self._dirty:
-                for key in [*self._dirty][:BATCH]:
+                until = monotonic() + TURN_SECONDS
+                while self._dirty and monotonic() < until:
+                    key = next(iter(self._dirty))
                     del self._dirty[key]
                     self._settle(key)
                 await asyncio.sleep(0)

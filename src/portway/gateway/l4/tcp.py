@@ -372,11 +372,13 @@ class End:
     def _end(self) -> None:
         """Its peer has nothing more to expect from it."""
         self.ended = True
-        self.watch(self.events & ~IN)
-        if self.peer is None:
+        peer = self.peer
+        if peer is None or (peer.ended and peer.rest is None and self.rest is None):
             self.flow.close()
-        elif self.peer.rest is None:
-            self.peer._finish()
+            return
+        self.watch(self.events & ~IN)
+        if peer.rest is None:
+            peer._finish()
 
     def _finish(self) -> None:
         """All that was to be sent on it is sent."""
