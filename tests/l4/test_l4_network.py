@@ -187,9 +187,7 @@ def test_an_address_goes_with_its_service(wires: Network, cluster: Cluster) -> N
     wait_until(lambda: not own & held(), "its addresses are not removed")
 
 
-def test_a_process_without_descriptors_says_so_and_goes_on_when_there_are_some(
-    wires: Network, cluster: Cluster
-) -> None:
+def test_without_descriptors_it_says_so_and_goes_on_when_there_are_some(wires: Network, cluster: Cluster) -> None:
     pid = child(cluster, "portway.gateway.l4")
     _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{pid}/fd")) + 5, hard))
