@@ -4,8 +4,10 @@ BIN := .venv/bin
 STAMP := .venv/.ready
 DEPLOY := .venv-deploy/bin
 DEPLOY_STAMP := .venv-deploy/.ready
+CLIENTS := .venv-clients/bin
+CLIENTS_STAMP := .venv-clients/.ready
 
-.PHONY: help setup demo test lint test-fast test-slow test-golden test-kubectl test-browser test-deploy manifests bench lock clean
+.PHONY: help setup demo test lint test-fast test-slow test-golden test-kubectl test-browser test-deploy test-clients manifests bench lock clean
 
 help:             ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -28,7 +30,7 @@ lint: setup       ## format, lint, types, layers
 	$(BIN)/lint-imports
 
 test-fast: setup  ## unit, property and socket tests, in parallel, with coverage
-	$(BIN)/pytest -n 4 -m "not slow and not kubectl and not golden and not browser and not deploy" --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n 4 -m "not slow and not kubectl and not golden and not browser and not deploy and not clients" --cov --cov-report=term:skip-covered
 
 test-slow: setup  ## kill -9, soak and memory tests
 	$(BIN)/pytest -m slow
@@ -51,6 +53,15 @@ $(DEPLOY_STAMP): requirements-deploy.lock pyproject.toml
 test-deploy: $(DEPLOY_STAMP)  ## container file, Helm chart, manifests, systemd unit: rendered, validated, tried
 	$(DEPLOY)/pytest -n 2 -m deploy tests/deploy
 
+$(CLIENTS_STAMP): requirements-clients.lock pyproject.toml
+	@$(PYTHON) -m venv .venv-clients || { echo "portway: python3.11 with its venv module is needed: apt-get install python3.11-venv" >&2; exit 1; }
+	$(CLIENTS)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-clients.lock
+	$(CLIENTS)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+test-clients: $(CLIENTS_STAMP)  ## kubernetes, kubernetes_asyncio, lightkube, kr8s, kopf and generated clients, against embedded clusters
+	$(CLIENTS)/pytest -n 2 -m clients tests/clients
+
 manifests: $(DEPLOY_STAMP)    ## renew deploy/manifests from the chart
 	$(DEPLOY)/python -m portway.testing.chart > deploy/manifests/portway.yaml.new
 	mv deploy/manifests/portway.yaml.new deploy/manifests/portway.yaml
@@ -68,6 +79,7 @@ lock: setup       ## renew requirements*.lock
 	$(BIN)/$(COMPILE) pyproject.toml --constraint requirements-dev.lock --output-file requirements.lock
 	$(BIN)/$(COMPILE) --group build --constraint requirements-dev.lock --output-file requirements-build.lock
 	$(BIN)/$(COMPILE) pyproject.toml --group deploy --constraint requirements-dev.lock --output-file requirements-deploy.lock
+	$(BIN)/$(COMPILE) pyproject.toml --group clients --constraint requirements-dev.lock --output-file requirements-clients.lock
 
 clean:            ## remove what make made
-	rm -rf .venv .venv-deploy .mypy_cache .ruff_cache .hypothesis .portway
+	rm -rf .venv .venv-deploy .venv-clients .mypy_cache .ruff_cache .hypothesis .portway

@@ -27,6 +27,7 @@ def test_defaults_are_those_of_kube_apiserver_where_it_has_the_same(tmp_path: Pa
     assert settings.service_cluster_ip_range == "10.96.0.0/16"
     assert settings.service_node_port_range == (30000, 32767)
     assert settings.anonymous_auth is True
+    assert settings.etcd_compaction_interval == 300
     assert settings.audiences == ("https://kubernetes.default.svc.cluster.local",)
     assert settings.workers >= 1
     assert settings.server == "https://127.0.0.1:6443"
@@ -115,6 +116,8 @@ def test_a_file_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
         ({"store": "etcd"}, "not one of sqlite, memory"),
         ({"controllers": ("*", "-nope")}, '--controllers: "-nope" is not in the list of known controllers'),
         ({"workers": "0"}, "not between 1 and 256"),
+        ({"default-watch-cache-size": "0"}, "0 is too few"),
+        ({"etcd-compaction-interval": "soon"}, "not a duration such as 10s"),
         ({"data-dir": ""}, "must not be empty"),
         ({"tls-cert-file": "a"}, "belong together"),
         ({"tls-private-key-file": "a"}, "belong together"),

@@ -42,7 +42,8 @@ class Background:
                     await server.repair.once()
         self._own(server.reaper.run(), "empty namespaces")
         self._own(server.repair.run(), "repair addresses and ports")
-        self._own(self._compact(), "compact the store")
+        if server.config.compaction_seconds:
+            self._own(self._compact(), "compact the store")
         server.ready = True
 
     async def stop(self) -> None:

@@ -22,7 +22,7 @@ class ApiServerConfig:
     `watch_history` is the number of changes of a kind that are kept for watchers: one that lags further behind is
     cut. `bookmark_seconds` is the pause between a watch's bookmarks, `min_request_timeout` the least number of
     seconds that a watch without a timeout of its own goes on, `compaction_seconds` how long the store keeps its
-    history.
+    history (0: it is never compacted).
     """
 
     signer: Signer

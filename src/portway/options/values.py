@@ -52,6 +52,14 @@ def whole_number(value: str) -> int:
     return int(value)
 
 
+def positive_number(value: str) -> int:
+    """A number of at least 1."""
+    number = whole_number(value)
+    if number == 0:
+        raise ValueError("0 is too few: give 1 or more")
+    return number
+
+
 def seconds(value: str) -> float:
     """A number of seconds, as `10` or Go's `10s`, `1m`, `1.5h`."""
     found = _DURATION.fullmatch(value)

@@ -174,6 +174,8 @@ class Control:
                 api_audiences=settings.audiences,
                 token_users=self._tokens,
                 advertise_address=settings.advertise,
+                compaction_seconds=settings.compaction_seconds,
+                watch_history=settings.watch_history,
             )
         except (OSError, ValueError) as error:
             raise HopelessError(f"service account keys or ranges cannot be used: {error}") from error

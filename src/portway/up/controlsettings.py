@@ -17,6 +17,7 @@ class ControlSettings:
         tokens: the joined static tokens.
         signing_key: private key of service account tokens; key_files: further ones that are believed.
         advertise: "host:port" of the door.
+        compaction_seconds, watch_history: as in ApiServerConfig.
         controllers: kube-controller-manager's --controllers, comma-separated.
         load_balancer_addresses: CIDRs and ranges for services of type LoadBalancer.
         seed: names the cluster among those of this machine.
@@ -35,6 +36,8 @@ class ControlSettings:
     service_cluster_ip_range: str
     service_node_port_range: tuple[int, int]
     advertise: str
+    compaction_seconds: float
+    watch_history: int
     controllers: str
     load_balancer_addresses: tuple[str, ...]
     cluster_cidr: str

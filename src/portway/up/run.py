@@ -144,6 +144,8 @@ def control_settings(
         service_cluster_ip_range=settings.service_cluster_ip_range,
         service_node_port_range=settings.service_node_port_range,
         advertise=settings.server.removeprefix("https://"),
+        compaction_seconds=settings.etcd_compaction_interval,
+        watch_history=settings.default_watch_cache_size,
         controllers=",".join(settings.controllers),
         load_balancer_addresses=settings.load_balancer_addresses,
         cluster_cidr=settings.cluster_cidr,

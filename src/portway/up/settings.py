@@ -174,6 +174,19 @@ class UpSettings:
     store: str = option(
         values.choice("sqlite", "memory"), "KIND", "sqlite, or memory, which forgets at exit", default="sqlite"
     )
+    etcd_compaction_interval: float = option(
+        values.seconds,
+        "DURATION",
+        "how long the store keeps its history, for lists in pages; 0 = for ever",
+        default=300.0,
+        shown_default="5m",
+    )
+    default_watch_cache_size: int = option(
+        values.positive_number,
+        "N",
+        "changes of a kind that are kept for watchers who come back",
+        default=10_000,
+    )
     workers: int = option(values.workers, "N", "gateway processes", shown_default="one per core")
     kubeconfig: Path | None = option(
         values.path, "FILE", "where the admin's kubeconfig is written", shown_default="DATA-DIR/admin.kubeconfig"
