@@ -1,3 +1,4 @@
+# mypy: disable-error-code="untyped-decorator"
 """A small kopf operator: every labelled Service has a ConfigMap that says where it is. `test_kopf.py` runs it.
 
     kopf run published.py --namespace=NS --standalone

@@ -20,7 +20,11 @@ pytestmark = [
 def run(login: clientlab.ExecConfig, namespace: str, test: Callable[[Any], Awaitable[None]]) -> None:
     async def logged_in() -> None:
         async with asyncio.timeout(60):
-            await test(await kr8s.asyncio.api(kubeconfig=str(login.path), namespace=namespace))
+            api = await kr8s.asyncio.api(kubeconfig=str(login.path), namespace=namespace)
+            try:
+                await test(api)
+            finally:
+                await api._session.aclose()  # it has no public way to close its connections
 
     asyncio.run(logged_in())
 

@@ -1,4 +1,4 @@
-"""kubernetes_asyncio: the official client's shape on aiohttp, with its own watch, dynamic client and leader election."""
+"""kubernetes_asyncio: the official client on aiohttp, with its own watch, dynamic client and leader election."""
 
 import asyncio
 import json

@@ -193,6 +193,12 @@ class Kr8s(Asynchronous):
 
     async def follow(self) -> None:
         api = await kr8s.asyncio.api(kubeconfig=str(self.configuration), namespace=self.namespace)
+        try:
+            await self._watch(api)
+        finally:
+            await api._session.aclose()  # it has no public way to close its connections
+
+    async def _watch(self, api: Any) -> None:
         while True:
             begun = False
             try:
