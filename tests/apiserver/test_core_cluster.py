@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from portway.apiserver import openapiv2
+from portway.apiserver import openapiv2protobuf
 from portway.apiserver.cache import Cache, Entry
 from portway.apiserver.kinds import KINDS
 from portway.apiserver.kinds.base import Kind
@@ -351,10 +351,20 @@ def test_the_older_document_is_protobuf_for_those_who_ask_so() -> None:
     async def test(api: InProcessApi) -> None:
         accept = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
         answer = await api.admin.request("GET", "/openapi/v2", accept=accept)
-        assert answer.header("content-type") == openapiv2.MEDIA_TYPE
+        assert answer.header("content-type") == openapiv2protobuf.MEDIA_TYPE
         assert answer.body.startswith(b"\x0a\x032.0")
         assert answer.body.count(b"fieldValidation") == len(KINDS)
+        assert b"io.k8s.api.core.v1.ServicePort" in answer.body
         plain = (await api.admin.request("GET", "/openapi/v2")).json()
+        for reference in references(plain):
+            assert reference.removeprefix("#/definitions/") in plain["definitions"]
+        assert plain["definitions"]["io.k8s.api.core.v1.ServicePort"]["properties"]["targetPort"] == {
+            "format": "int-or-string",
+            "type": "string",
+        }
+        created = plain["paths"]["/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"]["post"]
+        assert created["operationId"] == "createCoreV1NamespacedServiceAccountToken"
+        assert created["parameters"][0]["schema"] == {"$ref": "#/definitions/io.k8s.api.authentication.v1.TokenRequest"}
         assert plain["paths"]["/api/v1/nodes/{name}"]["patch"]["x-kubernetes-group-version-kind"]["kind"] == "Node"
 
     serve(test)

@@ -1,4 +1,4 @@
-"""How fields merge, as our tables have it, is how upstream's published OpenAPI document has it."""
+"""How fields merge, and which are required, as our tables have it, is how upstream's published document has it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from portway.apiserver.fields import Message, message_for, messages
 from portway.apiserver.kinds import KINDS
 from portway.apiserver.managed.types import extensions
-from portway.apiserver.openapischemas import Schema, add_kind, component
+from portway.apiserver.openapischemas import Schema, add_kind, component, required_fields
 
 pytestmark = pytest.mark.deploy
 
@@ -43,6 +43,12 @@ def known() -> list[Message]:
 
 def test_nearly_every_message_is_published() -> None:
     assert len(known()) > len(messages()) * 0.9
+
+
+def test_what_is_required_is_what_upstream_requires() -> None:
+    theirs = {message.name: sorted(published()[component(message.name)].get("required", ())) for message in known()}
+    assert {name: list(required_fields().get(name, ())) for name in theirs} == theirs
+    assert required_fields().keys() <= theirs.keys()
 
 
 @pytest.mark.parametrize("message", known(), ids=lambda message: message.name)

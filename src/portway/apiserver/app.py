@@ -49,7 +49,7 @@ class Application:
         self.server = server
         self._background = Background(server, bootstrap)
         self._discovery = Discovery(server.kinds, server.virtual, server.config.advertise_address)
-        self._openapi = OpenApi(server.kinds, server.config.git_version)
+        self._openapi = OpenApi(server.kinds, server.virtual, server.config.git_version)
 
     async def __call__(self, scope: Scope, receive: Receive, send_: Send) -> None:
         """Serves one ASGI scope: lifespan or http."""

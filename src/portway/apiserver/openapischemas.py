@@ -1,11 +1,16 @@
 """OpenAPI v3 schemas of the kinds, from the same table of fields that bodies are checked against. Pure.
 
-No descriptions: the names, types and merge strategies are facts of the API, upstream's prose is not copied. The paths
-around the schemas are `openapi`'s.
+No descriptions: the names, types, required fields (data/openapi-required.json: per message, as upstream's document has
+them) and merge strategies are facts of the API, upstream's prose is not copied. The paths around the schemas are
+`openapipaths`'.
 """
 
 from __future__ import annotations
 
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
 from typing import Any
 
 from portway.apiserver.fields import (
@@ -58,32 +63,48 @@ def component(name: str) -> str:
 
 def add_kind(kind: Kind, found: dict[str, Schema]) -> str | None:
     """Adds the schemas of a kind and of all that it is made of; returns the reference to its own, None without one."""
-    message = message_for(kind.api_version, kind.kind)
+    name = add_object(kind.group, kind.version, kind.kind, found)
+    if name is None:
+        return None
+    found[component(f"{name}List")] = {
+        "type": "object",
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "items": {"type": "array", "items": {"$ref": reference(name)}},
+            "kind": {"type": "string"},
+            "metadata": _field(kind.kind, Field(0, "metadata", "meta.v1.ListMeta", False, False, ""), (), found),
+        },
+        "required": ["items"],
+        "x-kubernetes-group-version-kind": [group_version_kind(kind.group, kind.version, kind.list_kind)],
+    }
+    return reference(name)
+
+
+def add_object(group: str, version: str, kind: str, found: dict[str, Schema]) -> str | None:
+    """Adds the schema of what has a kind and an apiVersion; returns its message's name, None without one."""
+    message = message_for(f"{group}/{version}" if group else version, kind)
     if message is None:
         return None
     top = _add_message(kind, message, (), found)
     top["properties"] = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, **top["properties"]}
-    top["x-kubernetes-group-version-kind"] = [group_version_kind(kind, kind.kind)]
-    found[component(f"{message.name}List")] = {
-        "type": "object",
-        "properties": {
-            "apiVersion": {"type": "string"},
-            "items": {"type": "array", "items": {"$ref": reference(message.name)}},
-            "kind": {"type": "string"},
-            "metadata": _field(kind, Field(0, "metadata", "meta.v1.ListMeta", False, False, ""), (), found),
-        },
-        "required": ["items"],
-        "x-kubernetes-group-version-kind": [group_version_kind(kind, kind.list_kind)],
-    }
-    return reference(message.name)
+    top["x-kubernetes-group-version-kind"] = [group_version_kind(group, version, kind)]
+    return message.name
 
 
-def group_version_kind(kind: Kind, name: str) -> dict[str, str]:
+def group_version_kind(group: str, version: str, kind: str) -> dict[str, str]:
     """Returns the value of x-kubernetes-group-version-kind."""
-    return {"group": kind.group, "kind": name, "version": kind.version}
+    return {"group": group, "kind": kind, "version": version}
 
 
-def _add_message(kind: Kind, message: Message, path: tuple[str, ...], found: dict[str, Schema]) -> Schema:
+@functools.cache
+def required_fields() -> Mapping[str, Sequence[str]]:
+    """Returns the fields that no object may leave out, by message."""
+    text = resources.files("portway.apiserver").joinpath("data/openapi-required.json").read_text("utf-8")
+    found: dict[str, list[str]] = json.loads(text)
+    return found
+
+
+def _add_message(kind: str, message: Message, path: tuple[str, ...], found: dict[str, Schema]) -> Schema:
     name = component(message.name)
     if name not in found:
         schema: Schema = {"type": "object", "properties": {}, **extensions(message.name, "")}
@@ -91,10 +112,12 @@ def _add_message(kind: Kind, message: Message, path: tuple[str, ...], found: dic
         for field in sorted(message.by_name.values(), key=lambda field: field.name):
             made = _field(kind, field, (*path, field.name), found)
             schema["properties"][field.name] = {**made, **extensions(message.name, field.name)}
+        if message.name in required_fields():
+            schema["required"] = list(required_fields()[message.name])
     return found[name]
 
 
-def _field(kind: Kind, field: Field, path: tuple[str, ...], found: dict[str, Schema]) -> Schema:
+def _field(kind: str, field: Field, path: tuple[str, ...], found: dict[str, Schema]) -> Schema:
     schema = dict(_SCALARS.get(field.type) or _LEAVES.get(field.type) or {})
     if not schema:
         _add_message(kind, messages()[field.type], path, found)
@@ -104,7 +127,7 @@ def _field(kind: Kind, field: Field, path: tuple[str, ...], found: dict[str, Sch
         schema = {"type": "array", "items": items}
     elif field.map:
         schema = {"type": "object", "additionalProperties": schema["allOf"][0] if "allOf" in schema else schema}
-    info = merge_key(kind.kind, path) if path else None
+    info = merge_key(kind, path) if path else None
     if info is not None:
         strategy = ["merge"] if field.repeated and not info.replace else ["replace"] if info.replace else []
         schema["x-kubernetes-patch-strategy"] = ",".join([*strategy, *(["retainKeys"] if info.retain_keys else [])])
