@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench import report
 from bench.process import BenchError
-from bench.run import MEASURES, QUICK, Options, run
+from bench.run import GROUPS, MEASURES, QUICK, Options, run
 
 DOCUMENT = Path("docs/benchmarks.md")
 ALONE = "PORTWAY_BENCH_ALONE"
@@ -25,11 +25,17 @@ def _alone() -> None:
     os.execvpe(command[0], [*command, *sys.argv[1:]], {**os.environ, ALONE: "1"})
 
 
+def _known() -> str:
+    """The names that --only takes."""
+    groups = (f"{name} ({', '.join(members)})" for name, members in GROUPS.items())
+    return f"{' and '.join(groups)}"
+
+
 def main() -> int:
     _alone()
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Portway beside its peers.")
     parser.add_argument("--quick", action="store_true", help="one short round, a small crowd: a look, not a result")
-    parser.add_argument("--only", metavar="LIST", help=f"of {', '.join(MEASURES)}; separated by commas")
+    parser.add_argument("--only", metavar="LIST", help=f"of {_known()}; separated by commas")
     parser.add_argument("--rounds", type=int, help="rounds of each measure")
     parser.add_argument("--seconds", type=float, help="seconds of each round")
     parser.add_argument("--services", type=int, help="services of the large cluster, of five endpoints each")
@@ -38,9 +44,9 @@ def main() -> int:
     options = QUICK if arguments.quick else Options()
     given = {name: getattr(arguments, name) for name in _NUMBERS if getattr(arguments, name)}
     if arguments.only:
-        given["measures"] = tuple(arguments.only.split(","))
+        given["measures"] = tuple(one for word in arguments.only.split(",") for one in GROUPS.get(word, (word,)))
         if unknown := set(given["measures"]) - set(MEASURES):
-            parser.error(f"--only: unknown {', '.join(sorted(unknown))}; there are {', '.join(MEASURES)}")
+            parser.error(f"--only: unknown {', '.join(sorted(unknown))}; there are {_known()}")
     return _run(dataclasses.replace(options, **given), write=arguments.write)
 
 

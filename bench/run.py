@@ -5,9 +5,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from bench import changes, cluster, forwarding, portway, proxies, websockets, wire
+from bench import apirows, changes, cluster, forwarding, portway, proxies, websockets, wire
 from bench.figures import DIRECT, PORTWAY, Check, DoorFigures, Figures, compare, ratio
 from bench.load import download, paced, saturate
 from bench.peers import PEERS, Door
@@ -15,7 +15,10 @@ from bench.portway import Portway
 from bench.process import BenchError, memory
 from bench.stage import FILE_SIZE, Stage, make_stage
 
-MEASURES = ("throughput", "body", "latency", "memory", "websockets", "proxies", "forward", "wire", "scale")
+_DOOR = ("throughput", "body", "latency", "memory", "websockets", "proxies", "forward", "wire", "scale")
+MEASURES = (*_DOOR, *apirows.MEASURES)
+GROUPS = {"door": _DOOR, "api": tuple(apirows.MEASURES)}
+"""Names for several measures."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,10 @@ class Options:
     websockets: int = 10_000
     services: int = 10_000
     changes: int = 200
+    api: apirows.Sizes = field(default_factory=apirows.Sizes)
 
 
-QUICK = Options(rounds=1, seconds=2.0, websockets=1_000, services=500, changes=30)
+QUICK = Options(rounds=1, seconds=2.0, websockets=1_000, services=500, changes=30, api=apirows.QUICK)
 
 
 def run(options: Options) -> Figures:
@@ -68,6 +72,10 @@ def _measure(stage: Stage, options: Options, figures: Figures) -> None:
             _tell("a node port beside HAProxy in TCP mode")
             with _noted(figures, "node port"):
                 figures.checks += wire.measure(stage, small, options.rounds, options.seconds)
+        for name in (name for name in apirows.MEASURES if name in options.measures):
+            _tell(name)
+            with _noted(figures, name):
+                figures.checks += apirows.MEASURES[name](stage, small, options.api)
         if "scale" in options.measures:
             _scale(stage, small, options, figures)
 
