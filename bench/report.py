@@ -57,9 +57,9 @@ the answer. The latency columns are of a client that sends 1,000 requests a seco
 the median of the rounds, each ratio the median of the rounds' ratios: what was measured within the same half minute is
 compared.
 
-The rows about lists, watchers, creates and start-up are of the embedded API server, asked at its own unix socket as the
-door asks it, or through the door with TLS, a token, RBAC and audit, as clients do. A watcher's latency is from sending a
-write to its event. Creates and etcd's puts are of the same values, each acknowledged when it is synced to the same disk.
+The rows about lists, watchers, creates and start-up are of the embedded API server: at its own unix socket, as the door
+asks it, or through the door with TLS, a token, RBAC and audit, as clients do. A watcher's latency is from sending a
+write to its event. Creates and etcd's puts are of the same values, each acknowledged when it is synced, on one disk.
 `python -m bench --only api` makes these alone.
 
 {table}"""
