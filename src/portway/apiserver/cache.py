@@ -12,16 +12,19 @@ import heapq
 import logging
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from portway.apiserver import storedform
 from portway.apiserver.feed import Feed
 from portway.apiserver.kinds.base import Kind
 from portway.kube.errors import ServiceUnavailable, too_large_resource_version
 from portway.kube.objects import Object
 from portway.storage import Compacted, Event, KeyValue, StorageError, Store, StoreUnavailable, Watch, WatchLagged
+
+if TYPE_CHECKING:
+    from portway.apiserver.tablejson import Cells
 
 ROOT = "/registry/"
 _PAGE = 500
@@ -35,7 +38,7 @@ _log = logging.getLogger(__name__)
 class Entry:
     """One stored object at one revision. It is decoded when somebody asks for it; most are only ever passed on."""
 
-    __slots__ = ("_obj", "_stored", "key", "revision")
+    __slots__ = ("_obj", "_stored", "cells", "key", "revision")
 
     def __init__(self, key: str, stored: bytes, revision: int) -> None:
         """`stored` is the object's JSON as the store has it, without a resourceVersion."""
@@ -43,6 +46,8 @@ class Entry:
         self.revision = revision
         self._stored = stored
         self._obj: Object | None = None
+        self.cells: Cells | None = None
+        """What `tablejson` keeps of the object's row in a Table."""
 
     @property
     def name(self) -> str:
@@ -58,10 +63,13 @@ class Entry:
     def obj(self) -> Object:
         """The object. It is shared by all readers and never changed."""
         if self._obj is None:
-            obj = orjson.loads(self._stored)
-            obj["metadata"]["resourceVersion"] = str(self.revision)
-            self._obj = obj
+            self._obj = self._decoded()
         return self._obj
+
+    def _decoded(self) -> Object:
+        obj: Object = orjson.loads(self._stored)
+        obj["metadata"]["resourceVersion"] = str(self.revision)
+        return obj
 
     def at(self, revision: int) -> Entry:
         """The same state, as of another revision."""
@@ -75,28 +83,31 @@ class Entry:
         """The object as `kind` shows it (another kind may share the storage)."""
         return kind.from_storage(self.obj) if kind.from_storage else self.obj
 
-    def item(self, kind: Kind) -> bytes:
-        """The object's JSON as it stands in a list: without kind and apiVersion."""
-        if kind.from_storage:
-            return _item(kind.from_storage(self.obj))
-        head = stored_head(kind.api_version, kind.kind)
-        if self._stored.startswith(head):
-            return b'{"metadata":{"resourceVersion":"%d",%b' % (self.revision, self._stored[len(head) :])
-        return _item(self.obj)
+    def peek(self, kind: Kind) -> Object:
+        """The same, for a look that need not be remembered: it isn't kept decoded for that."""
+        obj = self._decoded() if self._obj is None else self._obj
+        return kind.from_storage(obj) if kind.from_storage else obj
+
+    def item(self, kind: Kind) -> tuple[bytes | memoryview, ...]:
+        """The object's JSON as it stands in a list, without kind and apiVersion; in parts, to be joined."""
+        found = None
+        if not kind.from_storage:
+            found = storedform.item(self._stored, kind.api_version, kind.kind, self.revision)
+        return found or (_item(self.view(kind)),)
 
     def json(self, kind: Kind) -> bytes:
         """The object's JSON as it stands alone."""
-        return b'{"kind":"%b","apiVersion":"%b",%b' % (
-            kind.kind.encode(),
-            kind.api_version.encode(),
-            self.item(kind)[1:],
-        )
+        found = None
+        if not kind.from_storage:
+            found = storedform.whole(self._stored, kind.api_version, kind.kind, self.revision)
+        return found or orjson.dumps({"kind": kind.kind, "apiVersion": kind.api_version} | self.view(kind))
 
-
-@cache
-def stored_head(api_version: str, kind: str) -> bytes:
-    """How the stored JSON of a kind begins, if this server wrote it: then the rest need not be looked into."""
-    return b'{"kind":"%b","apiVersion":"%b","metadata":{' % (kind.encode(), api_version.encode())
+    def metadata(self, kind: Kind) -> bytes:
+        """The JSON of the object's metadata."""
+        found = None
+        if self._obj is None and not kind.from_storage:
+            found = storedform.metadata(self._stored, kind.api_version, kind.kind, self.revision)
+        return found or orjson.dumps(self.view(kind)["metadata"])
 
 
 class Change:

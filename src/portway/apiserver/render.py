@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import yaml
 
-from portway.apiserver import table
+from portway.apiserver import table, tablejson
 from portway.apiserver.cache import Change, Entry
 from portway.apiserver.http import Response
 from portway.apiserver.kinds.base import Kind
@@ -60,6 +60,8 @@ async def many(
     """Returns an answer that is a list of a kind."""
     if representation == Representation():
         return Response(200, await _plain_list(kind, entries, metadata))
+    if representation.media == "json" and representation.target and not representation.pretty:
+        return Response(200, await _spliced_list(kind, entries, metadata, representation, include))
     value: Object
     if representation.target == "Table":
         rows = await _rows(kind, entries, include, representation.version)
@@ -84,12 +86,38 @@ async def many(
 
 
 async def _plain_list(kind: Kind, entries: Sequence[Entry], metadata: Object) -> bytes:
-    items: list[bytes] = []
-    for start in range(0, len(entries), _SLICE):
-        items += [entry.item(kind) for entry in entries[start : start + _SLICE]]
-        await asyncio.sleep(0)
     head = orjson.dumps({"kind": kind.list_kind, "apiVersion": kind.api_version, "metadata": metadata})
-    return b'%b,"items":[%b]}\n' % (head[:-1], b",".join(items))
+    parts: list[bytes | memoryview] = [b'%b,"items":[' % head[:-1]]
+    for start in range(0, len(entries), _SLICE):
+        for entry in entries[start : start + _SLICE]:
+            parts += entry.item(kind)
+            parts.append(b",")
+        await asyncio.sleep(0)
+    if entries:
+        parts.pop()
+    parts.append(b"]}\n")
+    return b"".join(parts)
+
+
+async def _spliced_list(
+    kind: Kind, entries: Sequence[Entry], metadata: Object, representation: Representation, include: str
+) -> bytes:
+    """A Table, or a list of metadata only: what repeats around JSON that is made entry by entry."""
+    version = representation.version
+    if representation.target == "Table":
+        value = table.table(version, metadata, table.definitions(kind), [])
+    else:
+        value = {"kind": PARTIAL_LIST, "apiVersion": f"meta.k8s.io/{version}", "metadata": metadata, "items": []}
+    items: list[bytes] = []
+    now = time.time()
+    for start in range(0, len(entries), _SLICE):
+        batch = entries[start : start + _SLICE]
+        if representation.target == "Table":
+            items += [tablejson.row(kind, entry, now, include, version) for entry in batch]
+        else:
+            items += [tablejson.partial(kind, entry, version) for entry in batch]
+        await asyncio.sleep(0)
+    return b"%b%b]}\n" % (orjson.dumps(value)[:-2], b",".join(items))
 
 
 async def _rows(kind: Kind, entries: Sequence[Entry], include: str, version: str) -> list[Any]:
@@ -130,7 +158,7 @@ def line(kind: Kind, type_: str, entry: Entry, representation: Representation, i
         metadata = {"resourceVersion": str(entry.revision)}
         shown = orjson.dumps(table.table(representation.version, metadata, columns, rows))
     else:
-        shown = orjson.dumps(table.partial(entry.view(kind), representation.version))
+        shown = tablejson.partial(kind, entry, representation.version)
     return b'{"type":"%b","object":%b}\n' % (type_.encode(), shown)
 
 

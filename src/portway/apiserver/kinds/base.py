@@ -58,6 +58,8 @@ class Columns:
 
     definitions: tuple[Column, ...]
     cells: Callable[[Object, float], list[Any]]
+    timeless: Callable[[Object], tuple[list[Any], list[Any]] | None] | None = None
+    """The cells before Age and those behind it, when none of them depends on the time: they can be kept then."""
 
 
 class Lookup(Protocol):

@@ -20,6 +20,9 @@ from portway.kube.objects import Object, human_duration
 MAX_CAUSES = 100
 """Causes of one 422 that are told; upstream tells all."""
 IMMUTABLE = "field is immutable"
+CREATED = "creationTimestamp"
+_THE_END = 1e11
+"""Unix seconds, in the year 5138."""
 
 NAME = Column(
     "Name", format="name", description="Name must be unique within a namespace; it is how the object is addressed."
@@ -52,7 +55,14 @@ def columns(
         own = list(cells(obj, now))
         return [obj["metadata"].get("name", ""), *own[:split], age(obj, now), *own[split:]]
 
-    return Columns((NAME, *between, AGE, *after), all_cells)
+    def timeless(obj: Object) -> tuple[list[Any], list[Any]] | None:
+        own = list(cells(obj, 0.0))
+        # What is the same long before and long after the object doesn't look at the time.
+        if own != list(cells(obj, _THE_END)):
+            return None
+        return [obj["metadata"].get("name", ""), *own[:split]], own[split:]
+
+    return Columns((NAME, *between, AGE, *after), all_cells, timeless)
 
 
 def wide(name: str, description: str = "") -> Column:

@@ -166,8 +166,10 @@ def _restarts(statuses: list[dict[str, Any]], now: float) -> str:
 
 def _gates(spec: dict[str, Any], status: dict[str, Any]) -> str:
     gates = [gate.get("conditionType") for gate in spec.get("readinessGates") or ()]
+    if not gates:
+        return "<none>"
     true = {c.get("type") for c in status.get("conditions") or () if c.get("status") == "True"}
-    return f"{sum(gate in true for gate in gates)}/{len(gates)}" if gates else "<none>"
+    return f"{sum(gate in true for gate in gates)}/{len(gates)}"
 
 
 def _fields(pod: Object) -> Mapping[str, str]:
