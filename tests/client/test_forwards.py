@@ -59,14 +59,26 @@ class Api(ApiClient):
         return found
 
     async def pages(
-        self, path: str, *, label_selector: str = "", field_selector: str = "", limit: int = 500
+        self,
+        path: str,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        limit: int = 500,
+        metadata_only: bool = False,
     ) -> AsyncGenerator[Page, None]:
         if path in self.forbidden:
             raise Forbidden(f"{path} is forbidden")
         yield Page([one for one in self.objects[path].values() if selected(one, field_selector)], "1")
 
     async def watch(
-        self, path: str, resource_version: str, *, label_selector: str = "", field_selector: str = ""
+        self,
+        path: str,
+        resource_version: str,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        metadata_only: bool = False,
     ) -> AsyncGenerator[tuple[str, Object], None]:
         queue: asyncio.Queue[tuple[str, Object]] = asyncio.Queue()
         entry = (path, queue)

@@ -45,7 +45,12 @@ MAX_EVENT_BYTES = 32 << 20
 
 logger = logging.getLogger(__name__)
 
-_SENT_AS = {"Accept": "application/json"}
+_JSON = "application/json"
+_METADATA, _METADATA_LIST = (
+    f"application/json;as={kind};v=v1;g=meta.k8s.io,application/json"
+    for kind in ("PartialObjectMetadata", "PartialObjectMetadataList")
+)
+"""Metadata only, from a server that can; whole objects from others."""
 _REQUEST = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=DIAL_SECONDS)
 _WATCH = aiohttp.ClientTimeout(total=None, sock_connect=DIAL_SECONDS, sock_read=WATCH_SILENCE_SECONDS)
 
@@ -96,13 +101,19 @@ class ApiClient:
         return Page(items, version)
 
     async def pages(
-        self, path: str, *, label_selector: str = "", field_selector: str = "", limit: int = 500
+        self,
+        path: str,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        limit: int = 500,
+        metadata_only: bool = False,
     ) -> AsyncGenerator[Page, None]:
         query = _selection(label_selector, field_selector)
         if limit:
             query["limit"] = str(limit)
         while True:
-            answer = await self.get(path, query)
+            answer = await self._document("GET", path, query, accept=_METADATA_LIST if metadata_only else _JSON)
             metadata, items = answer.get("metadata"), answer.get("items") or []
             if not isinstance(metadata, dict) or not isinstance(items, list) or not all(map(_is_object, items)):
                 raise ApiUnreachable("a list is malformed")
@@ -112,7 +123,13 @@ class ApiClient:
             query["continue"] = metadata["continue"]
 
     async def watch(
-        self, path: str, resource_version: str, *, label_selector: str = "", field_selector: str = ""
+        self,
+        path: str,
+        resource_version: str,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        metadata_only: bool = False,
     ) -> AsyncGenerator[tuple[str, Object], None]:
         query = _selection(label_selector, field_selector) | {
             "watch": "true",
@@ -120,7 +137,8 @@ class ApiClient:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(random.randint(WATCH_SECONDS // 2, WATCH_SECONDS)),
         }
-        async with self._open("GET", path, query, _SENT_AS, limits=_WATCH) as response:
+        headers = {"Accept": _METADATA if metadata_only else _JSON}
+        async with self._open("GET", path, query, headers, limits=_WATCH) as response:
             yield "BOOKMARK", {"metadata": {"resourceVersion": resource_version}}
             async for line in _lines(response):
                 yield _event(line)
@@ -133,8 +151,9 @@ class ApiClient:
         body: object = None,
         content_type: str = "application/json",
         more: Headers = (),
+        accept: str = _JSON,
     ) -> Object:
-        headers = CIMultiDict([*_SENT_AS.items(), *more])
+        headers = CIMultiDict([("Accept", accept), *more])
         data = None
         if body is not None:
             headers["Content-Type"] = content_type

@@ -52,6 +52,7 @@ class Informer:
         *,
         label_selector: str = "",
         field_selector: str = "",
+        metadata_only: bool = False,
         backoff: Backoff | None = None,
     ) -> None:
         self.path = path
@@ -71,6 +72,7 @@ class Informer:
         """Up to where the consumer knows everything; "" while a list is needed."""
         self._client, self._on_event, self._known = client, on_event, known
         self._selection = {"label_selector": label_selector, "field_selector": field_selector}
+        self._metadata_only = metadata_only
         self._backoff = backoff or Backoff()
         self._denials = Backoff(FORBIDDEN_FIRST_SECONDS, FORBIDDEN_CAP_SECONDS)
         self._stumbles = 0
@@ -103,7 +105,8 @@ class Informer:
     async def _list(self, page_size: int) -> None:
         seen: set[Key] = set()
         version = ""
-        async with aclosing(self._client.pages(self.path, **self._selection, limit=page_size)) as pages:
+        listed = self._client.pages(self.path, **self._selection, limit=page_size, metadata_only=self._metadata_only)
+        async with aclosing(listed) as pages:
             async for page in pages:
                 self._heard()
                 version = page.resource_version
@@ -122,7 +125,9 @@ class Informer:
     async def _watch(self) -> bool:
         """Watch until the stream ends; whether it was a success (else the next attempt should wait)."""
         started, heard = time.monotonic(), False
-        stream = self._client.watch(self.path, self.resource_version, **self._selection)
+        stream = self._client.watch(
+            self.path, self.resource_version, **self._selection, metadata_only=self._metadata_only
+        )
         try:
             async with aclosing(stream) as events:
                 async for event, obj in events:

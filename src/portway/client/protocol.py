@@ -25,16 +25,30 @@ class ListWatcher(Protocol):
     """Reads collections, and single objects. `path` is absolute, as in the API: /api/v1/pods."""
 
     def pages(
-        self, path: str, *, label_selector: str = "", field_selector: str = "", limit: int = 500
+        self,
+        path: str,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        limit: int = 500,
+        metadata_only: bool = False,
     ) -> AsyncGenerator[Page, None]:
         """A collection in pages of at most `limit` items (0 = all at once). The last page ends it.
+
+        `metadata_only`: nothing but the objects' metadata is needed (PartialObjectMetadata).
 
         Raises StatusError (410 when the continuation expired) and ApiUnreachable.
         """
         ...
 
     def watch(
-        self, path: str, resource_version: str, *, label_selector: str = "", field_selector: str = ""
+        self,
+        path: str,
+        resource_version: str,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        metadata_only: bool = False,
     ) -> AsyncGenerator[tuple[str, Object], None]:
         """(type, object) from `resource_version` on: ADDED, MODIFIED, DELETED, BOOKMARK. Ends when the server ends it.
 

@@ -121,7 +121,14 @@ class GarbageCollector(Controller):
     def _follow(self, resource: Resource, group: asyncio.TaskGroup) -> None:
         cache: Cache[Node] = Cache(lambda obj: node_of(resource, obj))
         cache.listen(lambda _, before, after: self._changed(before, after))
-        informer = Informer(self.client, resource.collection, cache.on_event, cache.keys, backoff=Backoff(cap=2.0))
+        informer = Informer(
+            self.client,
+            resource.collection,
+            cache.on_event,
+            cache.keys,
+            metadata_only=True,
+            backoff=Backoff(cap=2.0),
+        )
         task = group.create_task(informer.run(), name=f"{self.name}: {resource.plural}")
         self._followed[resource] = informer, task
 

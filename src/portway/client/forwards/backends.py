@@ -153,7 +153,8 @@ class PodBackends:
             self._path,
             self._on_pod,
             lambda: list(self._pods),
-            **self._selection,
+            label_selector=self._selection.get("label_selector", ""),
+            field_selector=self._selection.get("field_selector", ""),
             backoff=Backoff(cap=RETRY_CAP),
         )
         await informer.run()
