@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from functools import lru_cache
 from typing import Final
 
 _LABEL: Final = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -81,15 +82,24 @@ def is_dns1035_label(value: str) -> list[str]:
 
 def is_qualified_name(value: str) -> list[str]:
     """``name`` or ``prefix/name``: label and annotation keys, finalizers, condition types."""
+    return [*(_qualified_before(value) if len(value) <= _LONGEST_QUALIFIED else _qualified(value))]
+
+
+def _qualified(value: str) -> tuple[str, ...]:
     parts = value.split("/")
     if len(parts) > 2:
         shape = _regex_error(_QUALIFIED_MESSAGE, _QUALIFIED, "MyName", "my.name", "123-abc")
         optional = " with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
-        return [f"a qualified name {shape}{optional}"]
+        return (f"a qualified name {shape}{optional}",)
     problems: list[str] = []
     if len(parts) == 2:
         problems += [f"prefix part {problem}" for problem in _prefix_problems(parts[0])]
-    return problems + [f"name part {problem}" for problem in _name_part_problems(parts[-1])]
+    return (*problems, *(f"name part {problem}" for problem in _name_part_problems(parts[-1])))
+
+
+_LONGEST_QUALIFIED: Final = SUBDOMAIN_LIMIT + 1 + LABEL_LIMIT
+_qualified_before = lru_cache(maxsize=4096)(_qualified)
+"""The same few keys stand in every object of a cluster."""
 
 
 def is_label_value(value: str) -> list[str]:

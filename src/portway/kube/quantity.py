@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from decimal import ROUND_UP, Context, Decimal, localcontext
+from functools import lru_cache
 from typing import Final
 
 _BINARY: Final = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
@@ -28,6 +29,10 @@ _SHAPE: Final = (
 )
 
 
+_USUAL: Final = 32
+"""Characters of a quantity that is remembered: a cluster has a few of them, a thousand times."""
+
+
 class QuantityError(ValueError):
     """A text that is no quantity; the message is upstream's."""
 
@@ -42,6 +47,10 @@ def parse_int64(text: str) -> int | None:
 
 def parse_quantity(text: str) -> Decimal:
     """The quantity's value in its base unit, rounded up to a nano. Raises QuantityError."""
+    return _parsed_before(text) if len(text) <= _USUAL else _parsed(text)
+
+
+def _parsed(text: str) -> Decimal:
     found = _QUANTITY.fullmatch(text)
     if found is None:
         raise QuantityError(_SHAPE)
@@ -51,8 +60,15 @@ def parse_quantity(text: str) -> Decimal:
         return value.quantize(_NANO, rounding=ROUND_UP).normalize() if value else Decimal(0)
 
 
+_parsed_before = lru_cache(maxsize=1024)(_parsed)
+
+
 def format_quantity(text: str) -> str:
     """The canonical form: the largest suffix of the same family that leaves a whole number. Raises QuantityError."""
+    return _formatted_before(text) if len(text) <= _USUAL else _formatted(text)
+
+
+def _formatted(text: str) -> str:
     found = _QUANTITY.fullmatch(text)
     value = parse_quantity(text)
     if not value:
@@ -64,6 +80,9 @@ def format_quantity(text: str) -> str:
     if found is not None and found["exponent"] is not None:
         return f"{mantissa}e{exponent}" if exponent else str(mantissa)
     return f"{mantissa}{_DECIMAL_SUFFIX[exponent]}"
+
+
+_formatted_before = lru_cache(maxsize=1024)(_formatted)
 
 
 def _factor(found: re.Match[str]) -> Decimal:
