@@ -13,7 +13,7 @@ from portway.apiserver import openapiv2protobuf
 from portway.apiserver.cache import Cache, Entry
 from portway.apiserver.kinds import KINDS
 from portway.apiserver.kinds.base import Kind
-from portway.apiserver.namespaces import Reaper
+from portway.apiserver.namespaces import Left, Reaper
 from portway.storage import MemoryStore, StoreUnavailable, Watch, WatchLagged
 from portway.testing.api import InProcessApi
 from portway.testing.asgi import Answer, Caller
@@ -123,21 +123,25 @@ def test_a_namespace_that_is_replaced_while_it_is_emptied_keeps_what_the_new_one
             await put(f"{pods}fresh", "fresh")
             await cache.current()
 
-        async def delete(kind: Kind, entry: Entry) -> None:
-            deleted.append(entry.name)
-            await store.delete(entry.key)
-            if when == "while it is emptied":
+        class Acts:
+            async def delete(self, kind: Kind, entry: Entry) -> None:
+                deleted.append(entry.name)
+                await store.delete(entry.key)
+                if when == "while it is emptied":
+                    await replaced()
+
+            async def release(self, namespace: str, uid: str) -> None:
+                assert (when, namespace, uid) == ("when it is let go", "n", "1")
+                await store.delete(f"/registry/core/namespaces/{namespace}")
                 await replaced()
 
-        async def release(namespace: str, uid: str) -> None:
-            assert (when, namespace, uid) == ("when it is let go", "n", "1")
-            await store.delete(f"/registry/core/namespaces/{namespace}")
-            await replaced()
+            async def report(self, namespace: str, uid: str, left: Left, failures: list[str]) -> None:
+                raise AssertionError("nothing keeps it")
 
         await put("/registry/core/namespaces/n", "1", deletionTimestamp="2026-01-01T00:00:00Z")
         await put(f"{maps}old", "old")
         await cache.current()
-        reaper = Reaper(cache, KINDS, delete, release)
+        reaper = Reaper(cache, KINDS, Acts())
         found = cache.shelf("/registry/core/namespaces/").get("/registry/core/namespaces/n")
         assert found is not None
         reaper.schedule(found.obj)

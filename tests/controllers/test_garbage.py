@@ -2,57 +2,29 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
-from portway.apiserver import create_app
-from portway.client.api import ApiClient, ClusterConfig
+from portway.client.api import ApiClient
 from portway.controllers.discovered import Resource, discover
-from portway.controllers.manager import ControllerManager
 from portway.controllers.ownership import Graph, node_of
 from portway.kube import objects
-from portway.kube.errors import NotFound
-from portway.storage import MemoryStore
-from portway.testing.api import settings
+from portway.testing.managed import find, managed_api, more_controllers, until
 
 Object = dict[str, Any]
+COLLECTOR = "garbage-collector-controller"
 MAPS = "/api/v1/namespaces/demo/configmaps"
 ROLES = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
 CONFIG_MAPS = Resource("v1", "ConfigMap", "configmaps", True)
 
 
-@asynccontextmanager
-async def cluster(directory: Path, enabled: str = "garbage-collector-controller") -> AsyncIterator[ApiClient]:
-    """An API server on a unix socket with the controllers, and a client of it."""
-    socket, store = directory / "api.sock", MemoryStore()
-    config = uvicorn.Config(create_app(store, settings()), uds=str(socket), lifespan="on", log_level="warning")
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve(), name="API server")
-    while not server.started:
-        assert not serving.done()
-        await asyncio.sleep(0.01)
-    client = ApiClient(ClusterConfig.local(str(socket), "system:admin"))
-    controllers = asyncio.create_task(ControllerManager(client, enabled).run(), name="controllers")
-    try:
-        await client.create("/api/v1/namespaces", {"metadata": {"name": "demo"}})
-        yield client
-    finally:
-        controllers.cancel()
-        with suppress(asyncio.CancelledError):
-            await controllers
-        await client.close()
-        server.should_exit = True
-        await serving
-
-
 def on(directory: Path, test: Callable[[ApiClient], Awaitable[None]], **options: Any) -> None:
     async def run() -> None:
-        async with cluster(directory, **options) as client:
+        async with managed_api(directory, **{"enabled": COLLECTOR} | options) as client:
+            await client.create("/api/v1/namespaces", {"metadata": {"name": "demo"}})
             await test(client)
 
     asyncio.run(run())
@@ -69,25 +41,11 @@ def own(owner: Object, **changes: Any) -> Object:
     return reference | {"blockOwnerDeletion": True} | changes
 
 
-async def find(client: ApiClient, name: str, path: str = MAPS) -> Object | None:
-    try:
-        return await client.get(f"{path}/{name}")
-    except NotFound:
-        return None
-
-
-async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
-    deadline = time.monotonic() + 20
-    while not await condition():
-        assert time.monotonic() < deadline, f"{what} did not come true in time"
-        await asyncio.sleep(0.005)
-
-
 async def gone(client: ApiClient, *names: str, path: str = MAPS) -> None:
     for name in names:
 
         async def absent(name: str = name) -> bool:
-            return await find(client, name, path) is None
+            return await find(client, f"{path}/{name}") is None
 
         await until(absent, f"the end of {name}")
 
@@ -112,7 +70,7 @@ def test_background_dependents_follow_their_owner(tmp_path: Path) -> None:
         await make(client, "bystander")
         await delete(client, "top", "Background")
         await gone(client, "top", "middle", "bottom")
-        assert await find(client, "bystander") is not None
+        assert await find(client, f"{MAPS}/bystander") is not None
 
     on(tmp_path, test)
 
@@ -127,11 +85,11 @@ def test_foreground_the_owner_goes_last(tmp_path: Path) -> None:
         await gone(client, "leaf", "loose")
 
         async def deleting() -> bool:
-            return objects.deleting(await find(client, "held") or {})
+            return objects.deleting(await find(client, f"{MAPS}/held") or {})
 
         await until(deleting, "the deletion of what blocks")
         await collected(client)
-        assert await find(client, "top") is not None, "the owner must wait for what blocks it"
+        assert await find(client, f"{MAPS}/top") is not None, "the owner must wait for what blocks it"
         await client.patch(held_path(held), {"metadata": {"finalizers": None}}, "application/merge-patch+json")
         await gone(client, "held", "top")
 
@@ -150,7 +108,7 @@ def test_foreground_reaches_through_the_generations(tmp_path: Path) -> None:
         await delete(client, "top", "Foreground")
 
         async def deleting() -> bool:
-            return objects.deleting(await find(client, "bottom") or {})
+            return objects.deleting(await find(client, f"{MAPS}/bottom") or {})
 
         await until(deleting, "the deletion of the last generation")
         assert "foregroundDeletion" in (await client.get(f"{MAPS}/middle"))["metadata"]["finalizers"]
@@ -194,7 +152,7 @@ def test_one_owner_of_two_is_enough(tmp_path: Path) -> None:
         await delete(client, "first", "Background")
 
         async def dropped() -> bool:
-            found = objects.owner_references(await find(client, "shared") or {})
+            found = objects.owner_references(await find(client, f"{MAPS}/shared") or {})
             return [one["name"] for one in found] == ["second"]
 
         await until(dropped, "the end of the dangling reference")
@@ -209,7 +167,7 @@ def test_another_object_by_the_owner_s_name_is_no_owner(tmp_path: Path) -> None:
         owner = await make(client, "owner")
         await make(client, "stale", own(owner, uid="00000000-0000-0000-0000-000000000000"))
         await gone(client, "stale")
-        assert await find(client, "owner") is not None
+        assert await find(client, f"{MAPS}/owner") is not None
 
     on(tmp_path, test)
 
@@ -219,22 +177,16 @@ def test_what_was_orphaned_by_a_stopped_collector_is_found_at_the_next_start(tmp
         owner = await make(client, "owner")
         await make(client, "left", owner)
         await client.delete(f"{MAPS}/owner")
-        assert await find(client, "left") is not None
-        collector = asyncio.create_task(ControllerManager(client, "garbage-collector-controller").run())
-        try:
+        assert await find(client, f"{MAPS}/left") is not None
+        async with more_controllers(client, COLLECTOR):
             await gone(client, "left")
-        finally:
-            collector.cancel()
-            with suppress(asyncio.CancelledError):
-                await collector
 
     on(tmp_path, test, enabled="-garbage-collector-controller")
 
 
 def test_two_collectors_do_no_more_than_one(tmp_path: Path) -> None:
     async def test(client: ApiClient) -> None:
-        other = asyncio.create_task(ControllerManager(client, "garbage-collector-controller").run())
-        try:
+        async with more_controllers(client, COLLECTOR):
             top, keeper = await make(client, "top"), await make(client, "keeper")
             for number in range(20):
                 await make(client, f"leaf-{number}", top)
@@ -245,10 +197,6 @@ def test_two_collectors_do_no_more_than_one(tmp_path: Path) -> None:
             kept = [one for one in (await client.list(MAPS)).items if objects.name(one).startswith("kept-")]
             assert len(kept) == 20
             assert {ref["name"] for one in kept for ref in objects.owner_references(one)} == {"keeper"}
-        finally:
-            other.cancel()
-            with suppress(asyncio.CancelledError):
-                await other
 
     on(tmp_path, test)
 
@@ -270,8 +218,8 @@ def test_owners_that_cannot_be_are_left_alone_and_told_of(tmp_path: Path) -> Non
 
         await until(told, "the event about the impossible owner")
         await collected(client)
-        assert await find(client, "misled", ROLES) is not None
-        assert await find(client, "strange") is not None
+        assert await find(client, f"{ROLES}/misled") is not None
+        assert await find(client, f"{MAPS}/strange") is not None
 
     on(tmp_path, test)
 
@@ -293,7 +241,7 @@ def test_a_cluster_scoped_owner_of_namespaced_objects(tmp_path: Path) -> None:
         kind = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole"}
         await make(client, "owned", own(role, **kind))
         await collected(client)
-        assert await find(client, "owned") is not None
+        assert await find(client, f"{MAPS}/owned") is not None
         await client.delete(f"{ROLES}/owner")
         await gone(client, "owned")
 

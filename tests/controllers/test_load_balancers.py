@@ -14,6 +14,7 @@ from portway.client.api import ApiClient
 from portway.controllers.addresspool import AddressPool, parse
 from portway.controllers.loadbalancers import FINALIZER, NoAddressError, addresses_of, choose
 from portway.controllers.manager import ControllerManager
+from portway.controllers.settings import ControllerSettings
 from portway.storage import MemoryStore
 from portway.testing.controlled import Controlled, controlled
 
@@ -155,7 +156,7 @@ async def running(directory: Path, store: MemoryStore, test: Test, *pool: str) -
     """Runs a test against an API server with the controllers on a store."""
 
     def manager(client: ApiClient) -> ControllerManager:
-        return ControllerManager(client, balancers=AddressPool(pool))
+        return ControllerManager(client, settings=ControllerSettings(balancers=AddressPool(pool)))
 
     async with controlled(directory, store, manager) as cluster:
         await test(Balanced(cluster.client, cluster.manager))

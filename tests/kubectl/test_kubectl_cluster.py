@@ -3,6 +3,7 @@
 import json
 import re
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,10 @@ STORED = """
 configmaps endpoints events namespaces nodes pods secrets serviceaccounts services leases.coordination.k8s.io
 endpointslices.discovery.k8s.io events.events.k8s.io clusterrolebindings.rbac.authorization.k8s.io
 clusterroles.rbac.authorization.k8s.io rolebindings.rbac.authorization.k8s.io roles.rbac.authorization.k8s.io
+certificatesigningrequests.certificates.k8s.io ingresses.networking.k8s.io ingressclasses.networking.k8s.io
+ipaddresses.networking.k8s.io servicecidrs.networking.k8s.io
 """
+DUMPED = "events replication-controllers services daemonsets deployments replicasets pods"
 SHORT = {"configmaps": "cm", "endpoints": "ep", "events": "ev", "namespaces": "ns", "nodes": "no", "pods": "po"}
 SHORT |= {"serviceaccounts": "sa", "services": "svc"}
 
@@ -50,6 +54,24 @@ def test_discovery(admin: Kubectl) -> None:
     assert sorted(admin.ok("api-resources", "--categories=all", "-o", "name").split()) == ["pods", "services"]
     wide = admin.ok("api-resources", "--api-group=coordination.k8s.io", "-o", "wide")
     assert re.search(r"\bLease\b.*create,delete,deletecollection,get,list,patch,update,watch", wide)
+
+
+def test_cluster_info_dump(admin: Kubectl, tmp_path: Path) -> None:
+    said = admin.ok("cluster-info", "dump", "--namespaces=kube-system", f"--output-directory={tmp_path}")
+    assert said == f"Cluster info dumped to {tmp_path}\n"
+    kinds = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "kube-system").glob("*.json")}
+    assert set(kinds) == set(DUMPED.split())
+    assert {one["metadata"]["name"] for one in kinds["services"]["items"]} >= {"elasticsearch-logging"}
+    for empty in ("daemonsets", "deployments", "replicasets", "replication-controllers"):
+        assert not kinds[empty]["items"]
+    assert json.loads((tmp_path / "nodes.json").read_text())["items"]
+
+
+def test_workloads_are_no_part_of_what_is_offered(admin: Kubectl) -> None:
+    assert "apps/v1" not in admin.ok("api-versions").split()
+    assert "the server doesn't have a resource type" in admin.refused("get", "deployments")
+    refused = admin.refused("create", "deployment", "web", "--image=i", "--validate=false")
+    assert "the server does not allow this method on the requested resource" in refused
 
 
 def test_raw_paths(admin: Kubectl) -> None:

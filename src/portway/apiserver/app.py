@@ -22,8 +22,10 @@ from portway.apiserver.handlers.common import warning
 from portway.apiserver.http import ClientGone, Receive, Request, Response, Scope, Send, Stream, send
 from portway.apiserver.kinds import KINDS
 from portway.apiserver.kinds.base import Bootstrap, Kind, VirtualResource
+from portway.apiserver.kinds.workloads import WORKLOADS
 from portway.apiserver.negotiation import Representation
 from portway.apiserver.openapi import OpenApi
+from portway.apiserver.openid import IssuerDiscovery
 from portway.apiserver.reviews import VIRTUAL
 from portway.apiserver.routing import VirtualKey, VirtualRoute
 from portway.apiserver.server import Server
@@ -48,8 +50,15 @@ class Application:
     def __init__(self, server: Server, bootstrap: Bootstrap | None) -> None:
         self.server = server
         self._background = Background(server, bootstrap)
-        self._discovery = Discovery(server.kinds, server.virtual, server.config.advertise_address)
-        self._openapi = OpenApi(server.kinds, server.virtual, server.config.git_version)
+        offered = [kind for kind in server.kinds if kind.offered]
+        self._discovery = Discovery(offered, server.virtual, server.config.advertise_address)
+        self._openapi = OpenApi(offered, server.virtual, server.config.git_version)
+        self._issuer = IssuerDiscovery(
+            server.config.signer.issuer,
+            server.config.verifier.jwks(),
+            address=server.config.advertise_address,
+            keys_uri=server.config.service_account_jwks_uri,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send_: Send) -> None:
         """Serves one ASGI scope: lifespan or http."""
@@ -129,7 +138,7 @@ class Application:
         top = path.split("/")[1] if path else ""
         known = self._readable(top, path, request)
         if known is None:
-            return probes.paths(200 if not path else 404, self._discovery.group_versions())
+            return probes.paths(200 if not path else 404, self._discovery.group_versions(), self._issuer.paths)
         return known
 
     def _readable(self, top: str, path: str, request: Request) -> Response | None:
@@ -142,6 +151,9 @@ class Application:
         if path == "/version":
             self._only_get(request)
             return probes.version(self.server)
+        if issued := self._issuer.answer(path):
+            self._only_get(request)
+            return issued
         return probes.probe(self.server, path, request)
 
     def _only_get(self, request: Request) -> None:
@@ -170,7 +182,7 @@ def create_app(
         Server(
             store,
             config,
-            KINDS if kinds is None else kinds,
+            (*KINDS, *WORKLOADS) if kinds is None else kinds,
             VIRTUAL if virtual_resources is None else virtual_resources,
         ),
         default_bootstrap if bootstrap is None else bootstrap,

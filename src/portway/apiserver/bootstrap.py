@@ -70,7 +70,10 @@ def _covers(held: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
         return False
     if "nonResourceURLs" in rule:
         return set(rule["nonResourceURLs"]) <= set(held.get("nonResourceURLs", ()))
-    return not held.get("resourceNames") and all(
+    names = set(rule.get("resourceNames", ()))
+    if held.get("resourceNames") and not (names and names <= set(held["resourceNames"])):
+        return False
+    return all(
         "*" in held.get(part, ()) or set(rule[part]) <= set(held.get(part, ())) for part in ("apiGroups", "resources")
     )
 

@@ -19,6 +19,7 @@ _AGGREGATE = "rbac.authorization.k8s.io/aggregate-to-"
 TO_ADMIN, TO_EDIT, TO_VIEW = _AGGREGATE + "admin", _AGGREGATE + "edit", _AGGREGATE + "view"
 
 _AUTHENTICATION, _AUTHORIZATION = "authentication.k8s.io", "authorization.k8s.io"
+_CERTIFICATES = "certificates.k8s.io"
 _COORDINATION, _DISCOVERY, _EVENTS = "coordination.k8s.io", "discovery.k8s.io", "events.k8s.io"
 _NETWORKING, _RBAC = "networking.k8s.io", "rbac.authorization.k8s.io"
 
@@ -27,18 +28,20 @@ _HEALTH = "/healthz /livez /readyz"
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule; verbs, resources and URLs are words separated by spaces. With `urls`, the others are unused."""
+    """One rule; verbs, resources, URLs and names are words separated by spaces. With `urls`, the others are unused."""
 
     verbs: str
     resources: str = ""
     group: str = ""
     urls: str = ""
+    names: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Returns it as a PolicyRule."""
         if self.urls:
             return {"verbs": self.verbs.split(), "nonResourceURLs": self.urls.split()}
-        return {"verbs": self.verbs.split(), "apiGroups": [self.group], "resources": self.resources.split()}
+        names = {"resourceNames": self.names.split()} if self.names else {}
+        return {"verbs": self.verbs.split(), "apiGroups": [self.group], "resources": self.resources.split(), **names}
 
 
 _VIEW = (
@@ -136,6 +139,24 @@ ROLES: dict[str, tuple[tuple[str, ...], tuple[Rule, ...]]] = {
             ),
         ),
     ),
+    **{
+        f"{owner}:certificatesigningrequests:{kind}": (
+            (),
+            (Rule("create", f"certificatesigningrequests/{kind}", _CERTIFICATES),),
+        )
+        for owner, kind in (
+            ("system:certificates.k8s.io", "nodeclient"),
+            ("system:certificates.k8s.io", "selfnodeclient"),
+            ("system:portway", "selfclient"),
+        )
+    },
+    **{
+        f"system:certificates.k8s.io:{signer}-approver": (
+            (),
+            (Rule("approve", "signers", _CERTIFICATES, names=f"kubernetes.io/{signer}"),),
+        )
+        for signer in ("kube-apiserver-client", "kube-apiserver-client-kubelet", "kubelet-serving", "legacy-unknown")
+    },
     "system:node-proxier": (
         (),
         (

@@ -22,6 +22,7 @@ _ORDER = (
     "events.k8s.io",
     "authentication.k8s.io",
     "authorization.k8s.io",
+    "certificates.k8s.io",
     "networking.k8s.io",
     "rbac.authorization.k8s.io",
     "coordination.k8s.io",
@@ -127,8 +128,7 @@ def _of_kind(kind: Kind) -> list[Resource]:
     if kind.categories:
         entry["categories"] = list(kind.categories)
     found = [entry]
-    if kind.has_status:
-        found.append(_subresource(kind, "status", kind.kind, ("get", "patch", "update")))
+    found += [_subresource(kind, name, kind.kind, ("get", "patch", "update")) for name in kind.written]
     for name, shown, group, version, verbs in kind.subresources:
         sub = _subresource(kind, name, shown, verbs)
         if group or version:

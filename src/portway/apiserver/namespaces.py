@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 from portway.apiserver.cache import Cache, Entry
 from portway.apiserver.kinds.base import Context, Kind
@@ -20,6 +22,8 @@ from portway.storage import StorageError
 
 _PAUSE = 1.0
 """Seconds between looks at a namespace that finalizers of its objects keep from being empty."""
+_ENDED = 1024
+"""Namespaces whose end is remembered, for what other servers may still let into them."""
 _log = logging.getLogger(__name__)
 
 
@@ -72,34 +76,56 @@ def admit(kind: Kind, obj: Object, ctx: Context) -> None:
         )
 
 
+Left = list[tuple[Kind, Object]]
+
+
+class Acts(Protocol):
+    """What a reaper does to the cluster; each touches what has that uid, and nothing else of its name."""
+
+    async def delete(self, kind: Kind, entry: Entry) -> None:
+        """Deletes an object."""
+
+    async def release(self, namespace: str, uid: str) -> None:
+        """Takes the finalizer that waits for its content out of a namespace."""
+
+    async def report(self, namespace: str, uid: str, left: Left, failures: list[str]) -> None:
+        """Writes into a namespace what keeps it from going."""
+
+
 class Reaper:
     """Empties deleted namespaces. `run` is to be owned by a task.
 
     A name is not a namespace: while one is being emptied it may be forced out, and another of the same name be created.
-    So each delete asks again whether the namespace that was scheduled is still there and still to go.
+    So each delete asks again whether the namespace that was scheduled is still there and still to go. Several servers
+    on one store all reap: what they do is bound to uids, and done twice it is done once.
     """
 
-    def __init__(
-        self,
-        cache: Cache,
-        kinds: Sequence[Kind],
-        delete: Callable[[Kind, Entry], Awaitable[None]],
-        release: Callable[[str, str], Awaitable[None]],
-    ) -> None:
-        """`delete(kind, entry)` deletes that object and no other of its name.
-
-        `release(namespace, uid)` takes the finalizers out of that namespace and no other of its name.
-        """
+    def __init__(self, cache: Cache, kinds: Sequence[Kind], acts: Acts) -> None:
         self._cache = cache
         self._kinds = [kind for kind in kinds if kind.namespaced and kind.store_plural is None]
-        self._delete = delete
-        self._release = release
+        self._acts = acts
         self._wanted: set[tuple[str, str]] = set()
+        self._ended: OrderedDict[str, None] = OrderedDict()
         self._wake = asyncio.Event()
 
     def schedule(self, namespace: Object) -> None:
         """Has a namespace emptied that is being deleted."""
-        self._wanted.add((namespace["metadata"]["name"], namespace["metadata"]["uid"]))
+        self._want(namespace["metadata"]["name"], namespace["metadata"]["uid"])
+
+    def ended(self, namespace: str) -> None:
+        """Notes that a namespace is gone."""
+        self._ended[namespace] = None
+        self._ended.move_to_end(namespace)
+        while len(self._ended) > _ENDED:
+            self._ended.popitem(last=False)
+
+    def arrived(self, entry: Entry) -> None:
+        """Has an object deleted that another server let into a namespace which is gone by now."""
+        if self._ended and entry.namespace in self._ended and self._find(entry.namespace) is None:
+            self._want(entry.namespace, "")
+
+    def _want(self, namespace: str, uid: str) -> None:
+        self._wanted.add((namespace, uid))
         self._wake.set()
 
     @property
@@ -115,7 +141,7 @@ class Reaper:
             self._wake.clear()
             for namespace, uid in sorted(self._wanted):
                 try:
-                    if await self._reap(namespace, uid):
+                    if await (self._reap(namespace, uid) if uid else self._sweep(namespace)):
                         self._wanted.discard((namespace, uid))
                 except (StatusError, StorageError) as error:
                     _log.warning("namespace %s could not be emptied, trying again: %s", namespace, error)
@@ -129,23 +155,39 @@ class Reaper:
             found = self._find(namespace)
             return found is not None and found["uid"] == uid and bool(found.get("deletionTimestamp"))
 
-        if not await self._empty(namespace, dying):
-            return not dying()
-        await self._release(namespace, uid)
+        failures = await self._empty(namespace, dying)
+        left = self._left(namespace)
+        if not dying():
+            return True
+        if left or failures:
+            await self._acts.report(namespace, uid, left, failures)
+            return False
+        await self._acts.release(namespace, uid)
         # What was on its way into the store when the namespace was found empty.
         await self._empty(namespace, lambda: self._find(namespace) is None or dying())
         return True
 
-    async def _empty(self, namespace: str, doomed: Callable[[], bool]) -> bool:
-        """Deletes what is in a namespace for as long as it is `doomed`; True when it is, and nothing is left."""
+    async def _sweep(self, namespace: str) -> bool:
+        await self._empty(namespace, lambda: self._find(namespace) is None)
+        return True
+
+    async def _empty(self, namespace: str, doomed: Callable[[], bool]) -> list[str]:
+        """Deletes what is in a namespace for as long as it is `doomed`; returns what could not be deleted."""
+        failures: list[str] = []
         await self._cache.current()
         for kind in self._kinds:
             for entry in list(self._entries(kind, namespace)):
                 if not doomed():
-                    return False
-                await self._delete(kind, entry)
+                    return failures
+                try:
+                    await self._acts.delete(kind, entry)
+                except StatusError as error:
+                    failures.append(f"{kind.resource} {entry.name}: {error.message}")
         await self._cache.current()
-        return doomed() and not any(next(self._entries(kind, namespace), None) for kind in self._kinds)
+        return failures
+
+    def _left(self, namespace: str) -> Left:
+        return [(kind, entry.obj) for kind in self._kinds for entry in self._entries(kind, namespace)]
 
     def _entries(self, kind: Kind, namespace: str) -> Iterator[Entry]:
         return self._cache.shelf(kind.prefix).scan(f"{kind.prefix}{namespace}/")

@@ -63,8 +63,8 @@ class KindPaths:
             yield f"{base}/{kind.plural}", {"get": everywhere}
         yield f"{within}/{kind.plural}", self._collection()
         yield f"{within}/{kind.plural}/{{name}}", self._named("")
-        if kind.has_status:
-            yield f"{within}/{kind.plural}/{{name}}/status", self._named("Status")
+        for part in kind.written:
+            yield f"{within}/{kind.plural}/{{name}}/{part}", self._named(part.capitalize())
 
     def _collection(self) -> Item:
         return {

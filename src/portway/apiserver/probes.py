@@ -80,9 +80,12 @@ def probe(server: Server, path: str, request: Request) -> Response | None:
     return _text(200, "ok")
 
 
-def paths(status: int, group_versions: list[tuple[str, str]]) -> Response:
-    """Answers with the list of paths: at / it is the answer, elsewhere it comes with 404, as upstream."""
-    found = ["/api", "/apis", "/openapi/v2", "/openapi/v3", "/version"]
+def paths(status: int, group_versions: list[tuple[str, str]], more: list[str]) -> Response:
+    """Answers with the list of paths, `more` among them: at / it is the answer, elsewhere it comes with 404.
+
+    As upstream.
+    """
+    found = ["/api", "/apis", "/openapi/v2", "/openapi/v3", "/version", *more]
     found += [f"/apis/{group}/{version}" if group else f"/api/{version}" for group, version in group_versions]
     found += [f"/apis/{group}" for group, _ in group_versions if group]
     for name, checks in PROBES.items():

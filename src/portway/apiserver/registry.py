@@ -294,8 +294,9 @@ def _keep_the_rest(kind: Kind, new: Object, old: Object, subresource: str) -> No
     if subresource == "finalize":
         namespaces.finalize(new, old)
     elif subresource:
+        written = kind.written.get(subresource, subresource)
         for name in set(new) | set(old):
-            if name not in ("metadata", subresource):
+            if name not in ("metadata", written):
                 _restore(new, old, name)
     elif kind.has_status:
         _restore(new, old, "status")

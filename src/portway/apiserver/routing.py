@@ -94,7 +94,7 @@ class Router:
             return _COLLECTION
         if not subresource:
             return _NAMED
-        if subresource == "status" and kind.has_status:
+        if subresource in kind.written:
             return _STATUS
         if subresource == "finalize" and kind.group == "" and kind.plural == "namespaces":
             return {"PUT": "update"}

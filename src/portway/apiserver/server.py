@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from portway.apiserver.allocator import Allocator, address_range
@@ -15,7 +15,9 @@ from portway.apiserver.cache import Cache, Change, Entry, prefix_of
 from portway.apiserver.claims import CLAIMS, StoredClaims
 from portway.apiserver.config import ApiServerConfig
 from portway.apiserver.kinds.base import Context, Kind, Services, VirtualResource
-from portway.apiserver.namespaces import Reaper
+from portway.apiserver.kinds.namespaces import FINALIZER, NAMESPACE
+from portway.apiserver.namespaceconditions import conditions
+from portway.apiserver.namespaces import Left, Reaper
 from portway.apiserver.registry import Preconditions, Registry
 from portway.apiserver.repair import Repair
 from portway.apiserver.routing import Router, VirtualKey
@@ -55,7 +57,7 @@ class Server:
         self.allocator = Allocator(families, config.service_node_port_range, claims)
         self.repair = Repair(claims, self.allocator, self)
         self.services = Services(config, self.rbac, self.allocator, self, self.kinds)
-        self.reaper = Reaper(self.cache, self.kinds, self._delete, self._release)
+        self.reaper = Reaper(self.cache, self.kinds, _Acts(self))
         self.ready = False
         self.stopping = False
         self._streams: set[asyncio.Event] = set()
@@ -66,10 +68,15 @@ class Server:
         kind = self._heeded.get(prefix_of(entry.key))
         if kind in RBAC_KINDS:
             self.rbac.set(kind, entry.namespace, entry.name, None if change.type == "DELETED" else entry.obj)
-        elif kind == "Namespace" and change.type != "DELETED" and deleting(entry.obj):
-            self.reaper.schedule(entry.obj)
+        elif kind == "Namespace":
+            if change.type == "DELETED":
+                self.reaper.ended(entry.name)
+            elif deleting(entry.obj):
+                self.reaper.schedule(entry.obj)
         elif entry.key.startswith(CLAIMS):
             self.repair.changed(change)
+        if change.type == "ADDED":
+            self.reaper.arrived(entry)
 
     def find(self, group: str, plural: str, namespace: str, name: str) -> Object | None:
         """See `kinds.base.Lookup`."""
@@ -100,22 +107,6 @@ class Server:
         """Returns the context of something that the server does of itself."""
         return self.context(SYSTEM, verb, namespace, name, subresource)
 
-    async def _delete(self, kind: Kind, entry: Entry) -> None:
-        ctx = self.own_context("delete", entry.namespace, entry.name)
-        with suppress(NotFound, Conflict):
-            await self.registry.delete(kind, ctx, Preconditions(uid=entry.obj["metadata"]["uid"]))
-
-    async def _release(self, namespace: str, uid: str) -> None:
-        async def without_finalizers(obj: Object) -> Object:
-            new = copy.deepcopy(obj)
-            new.get("spec", {}).pop("finalizers", None)
-            new["metadata"]["uid"] = uid
-            return new
-
-        ctx = self.own_context("update", "", namespace, "finalize")
-        with suppress(NotFound, Conflict):
-            await self.registry.update(self._stored["", "namespaces"], without_finalizers, ctx)
-
     def stream_opened(self, wake: asyncio.Event) -> None:
         """Has `wake` set when the server stops, until `stream_closed`."""
         self._streams.add(wake)
@@ -129,3 +120,40 @@ class Server:
         self.stopping = True
         for wake in self._streams:
             wake.set()
+
+
+class _Acts:
+    """What the reaper does, as the server."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    async def delete(self, kind: Kind, entry: Entry) -> None:
+        ctx = self._server.own_context("delete", entry.namespace, entry.name)
+        with suppress(NotFound, Conflict):
+            await self._server.registry.delete(kind, ctx, Preconditions(uid=entry.obj["metadata"]["uid"]))
+
+    async def release(self, namespace: str, uid: str) -> None:
+        def released(obj: Object) -> None:
+            spec = obj.setdefault("spec", {})
+            spec["finalizers"] = [name for name in spec.get("finalizers") or () if name != FINALIZER]
+
+        await self._update(namespace, uid, "finalize", released)
+
+    async def report(self, namespace: str, uid: str, left: Left, failures: list[str]) -> None:
+        def reported(obj: Object) -> None:
+            status = obj.setdefault("status", {})
+            status["conditions"] = conditions(left, failures, status.get("conditions") or (), now_rfc3339())
+
+        await self._update(namespace, uid, "status", reported)
+
+    async def _update(self, namespace: str, uid: str, subresource: str, change: Callable[[Object], None]) -> None:
+        async def changed(obj: Object) -> Object:
+            new = copy.deepcopy(obj)
+            change(new)
+            new["metadata"]["uid"] = uid
+            return new
+
+        ctx = self._server.own_context("update", "", namespace, subresource)
+        with suppress(NotFound, Conflict):
+            await self._server.registry.update(NAMESPACE, changed, ctx)

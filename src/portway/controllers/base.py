@@ -8,6 +8,7 @@ from typing import ClassVar
 from portway.client.protocol import ApiUnreachable, Client
 from portway.controllers.collections import Caches
 from portway.controllers.queue import Key, WorkQueue
+from portway.controllers.settings import ControllerSettings
 from portway.kube.errors import StatusError
 
 WORKERS = 5
@@ -27,6 +28,11 @@ class Controller(ABC):
     def __init__(self, client: Client, caches: Caches) -> None:
         self.client, self.caches = client, caches
         self.queue = WorkQueue()
+
+    @classmethod
+    def made(cls, client: Client, caches: Caches, settings: ControllerSettings) -> "Controller | None":  # noqa: ARG003
+        """Make one; None when the settings lack what it needs. Most need nothing."""
+        return cls(client, caches)
 
     @abstractmethod
     async def sync(self, key: Key) -> None:

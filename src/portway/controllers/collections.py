@@ -49,6 +49,7 @@ class Caches:
         self.endpointslices: Cache[Object] = Cache(_whole, _slice_indexes)
         self.namespaces: Cache[Object] = Cache(_whole)
         self.serviceaccounts: Cache[Object] = Cache(_whole)
+        self.certificatesigningrequests: Cache[Object] = Cache(_whole)
         self.clusterroles: Cache[Object] = Cache(_whole)
         self.servicecidrs: Cache[Object] = Cache(_whole)
         self.ipaddresses: Cache[tuple[str, bool]] = Cache(_address)
@@ -63,6 +64,7 @@ GROUPS = {
     "namespaces": "/api/v1",
     "serviceaccounts": "/api/v1",
     "endpointslices": "/apis/discovery.k8s.io/v1",
+    "certificatesigningrequests": "/apis/certificates.k8s.io/v1",
     "clusterroles": "/apis/rbac.authorization.k8s.io/v1",
     "servicecidrs": "/apis/networking.k8s.io/v1",
     "ipaddresses": "/apis/networking.k8s.io/v1",

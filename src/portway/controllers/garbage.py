@@ -36,6 +36,8 @@ from portway.kube.objects import Object
 
 DISCOVERY_SECONDS = 30.0
 """How often it is asked whether there are other kinds by now; as upstream."""
+SLICE = 500
+"""Objects that are looked at before the loop gets a turn."""
 ABSENT = 500
 """Owners that are known to be gone, as many as upstream remembers: many dependents of one owner ask once."""
 IGNORED = frozenset({("v1", "Event"), ("events.k8s.io/v1", "Event")})
@@ -66,19 +68,19 @@ class GarbageCollector(Controller):
         self._graph = Graph()
         self._known = Discovered({}, frozenset())
         self._followed: dict[Resource, tuple[Informer, asyncio.Task[None]]] = {}
-        self._discovered = asyncio.Event()
+        self._settling: asyncio.Task[None] | None = None
+        self._listed = False
+        self._settled = asyncio.Event()
         self._absent: OrderedDict[tuple[str, Owner], None] = OrderedDict()
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow_discovery(group), name=f"{self.name}: kinds")
-            await self._discovered.wait()
+            await self._settled.wait()
             group.create_task(super().run(), name=f"{self.name}: work")
 
     async def sync(self, key: Key) -> None:
-        # Nothing is judged from half a graph.
-        for informer, _ in list(self._followed.values()):
-            await informer.settled.wait()
+        await self._settled.wait()
         work, uid = key
         node = self._graph.get(uid)
         if node is None:
@@ -112,11 +114,28 @@ class GarbageCollector(Controller):
             self._follow(resource, group)
         for resource in self._followed.keys() - wanted:
             self._followed.pop(resource)[1].cancel()
-        self._discovered.set()
-        if known.readable and found.readable.keys() != known.readable.keys():
+        if found.readable.keys() != known.readable.keys():
             self._absent.clear()
-            for uid in self._graph.uids():
-                self.queue.add(("attempt", uid))
+            self._listed = False
+            self._settled.clear()
+            if self._settling is not None:
+                self._settling.cancel()
+            self._settling = group.create_task(self._settle(), name=f"{self.name}: first look")
+
+    async def _settle(self) -> None:
+        """Looks at everything once every kind has been listed: nothing is judged from half a graph.
+
+        That most objects have all their owners costs no turn in the queue, and holds up nobody else on the loop.
+        """
+        for informer, _ in list(self._followed.values()):
+            await informer.settled.wait()
+        self._listed = True
+        for number, node in enumerate(self._graph.nodes()):
+            if not self._graph.all_solid(node):
+                self._queue("attempt", [node])
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
+        self._settled.set()
 
     def _follow(self, resource: Resource, group: asyncio.TaskGroup) -> None:
         cache: Cache[Node] = Cache(lambda obj: node_of(resource, obj))
@@ -152,7 +171,8 @@ class GarbageCollector(Controller):
         if after.waits and not (before is not None and before.waits):
             self._queue("attempt", [after, *self._graph.dependents(after.uid)])
         if before is None or before.owners != after.owners:
-            self._queue("attempt", [after] if after.owners else [])
+            if self._listed and not self._graph.all_solid(after):
+                self._queue("attempt", [after])
             if before is not None:
                 self._queue("attempt", self._graph.waiting_owners(before))
 

@@ -17,6 +17,7 @@ from portway.controllers.base import Controller
 from portway.controllers.collections import Caches, Writer
 from portway.controllers.pods import families, family
 from portway.controllers.queue import Key
+from portway.controllers.settings import ControllerSettings
 from portway.kube import objects
 from portway.kube.objects import Object
 
@@ -95,6 +96,10 @@ class ServiceLoadBalancerController(Controller):
         """Who has an address, as the caches show it."""
         self._waiting: set[Key] = set()
         caches.services.listen(self._changed)
+
+    @classmethod
+    def made(cls, client: Client, caches: Caches, settings: ControllerSettings) -> "ServiceLoadBalancerController":
+        return cls(client, caches, settings.balancers)
 
     def _changed(self, key: Key, before: Object | None, after: Object | None) -> None:
         """Who wants addresses is looked at; so is who waits when one comes free, and who has one that another gets."""

@@ -7,14 +7,16 @@ from portway.client.backoff import Backoff
 from portway.client.informer import Informer
 from portway.client.protocol import Client
 from portway.controllers.accounts import ClusterRoleAggregationController, ServiceAccountController
-from portway.controllers.addresspool import AddressPool
 from portway.controllers.base import Controller
+from portway.controllers.certificates import ApprovingController, CleaningController, SigningController
 from portway.controllers.collections import GROUPS, Caches
 from portway.controllers.endpoints import EndpointsController
 from portway.controllers.endpointslices import EndpointSliceController, EndpointSliceMirroringController
 from portway.controllers.garbage import GarbageCollector
 from portway.controllers.loadbalancers import ServiceLoadBalancerController
+from portway.controllers.rootca import RootCAPublisher
 from portway.controllers.servicecidrs import ServiceCidrController
+from portway.controllers.settings import ControllerSettings
 
 CONTROLLERS: tuple[type[Controller], ...] = (
     EndpointSliceController,
@@ -22,6 +24,10 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     EndpointSliceMirroringController,
     ClusterRoleAggregationController,
     ServiceAccountController,
+    RootCAPublisher,
+    ApprovingController,
+    SigningController,
+    CleaningController,
     GarbageCollector,
     ServiceLoadBalancerController,
     ServiceCidrController,
@@ -52,21 +58,18 @@ class ControllerManager:
     """Runs controllers against an API. The client stays the caller's to close."""
 
     def __init__(
-        self, client: Client, enabled: str = "*", *, retry_cap: float = 2.0, balancers: AddressPool | None = None
+        self,
+        client: Client,
+        enabled: str = "*",
+        *,
+        settings: ControllerSettings = ControllerSettings(),  # noqa: B008 (frozen)
+        retry_cap: float = 2.0,
     ) -> None:
-        """`enabled`: as --controllers; `retry_cap`: longest wait between attempts to reach the API, in seconds.
-
-        `balancers` are the addresses for services of type LoadBalancer.
-        """
+        """`enabled`: as --controllers; `retry_cap`: longest wait between attempts to reach the API, in seconds."""
         names = enabled_names(enabled)
         self.caches = Caches()
-        self.controllers: list[Controller] = [
-            ServiceLoadBalancerController(client, self.caches, balancers)
-            if make is ServiceLoadBalancerController
-            else make(client, self.caches)
-            for make in CONTROLLERS
-            if make.name in names
-        ]
+        made = [kind.made(client, self.caches, settings) for kind in CONTROLLERS if kind.name in names]
+        self.controllers = [controller for controller in made if controller is not None]
         needed = {plural for controller in self.controllers for plural in controller.needs}
         self.informers = {plural: self._informer(client, plural, retry_cap) for plural in GROUPS if plural in needed}
 

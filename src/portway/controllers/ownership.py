@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from sys import intern
 from typing import Any, NamedTuple
 
 from portway.controllers.discovered import Resource
@@ -72,7 +73,7 @@ def node_of(resource: Resource, obj: Mapping[str, Any]) -> Node:
     finalizers = (obj.get("metadata") or {}).get("finalizers") or ()
     return Node(
         resource,
-        objects.namespace(obj),
+        intern(objects.namespace(obj)),
         objects.name(obj),
         objects.uid(obj),
         owners_of(obj),
@@ -85,7 +86,9 @@ def node_of(resource: Resource, obj: Mapping[str, Any]) -> Node:
 def owners_of(obj: Mapping[str, Any]) -> tuple[Owner, ...]:
     """The owners that an object names."""
     return tuple(
-        Owner(one["apiVersion"], one["kind"], one["name"], one["uid"], bool(one.get("blockOwnerDeletion")))
+        Owner(
+            intern(one["apiVersion"]), intern(one["kind"]), one["name"], one["uid"], bool(one.get("blockOwnerDeletion"))
+        )
         for one in objects.owner_references(obj)
     )
 
@@ -101,9 +104,9 @@ class Graph:
         """The node with a uid, None when none was seen."""
         return self._nodes.get(uid)
 
-    def uids(self) -> list[str]:
-        """All nodes."""
-        return list(self._nodes)
+    def nodes(self) -> list[Node]:
+        """All of them, as they are now."""
+        return list(self._nodes.values())
 
     def put(self, node: Node) -> None:
         """Take in a node, or its new state."""

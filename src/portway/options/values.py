@@ -7,6 +7,7 @@ Nothing here looks at the file system: a path that isn't there is found out by w
 import ipaddress
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 _INTERFACE = re.compile(r"(?!\.{1,2}\Z)[!-.0-9;-~]{1,15}\Z")
 _PORT_RANGE = re.compile(r"(\d{1,5})-(\d{1,5})\Z")
@@ -139,6 +140,17 @@ def interface(value: str) -> str:
     """A network interface's name, as the kernel takes it: up to 15 characters."""
     if not _INTERFACE.match(value):
         raise ValueError(f'"{value}" is not the name of an interface, such as eth0 (15 characters at most)')
+    return value
+
+
+def https_url(value: str) -> str:
+    """An absolute https URL."""
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        raise ValueError(f'"{value}" is not a URL') from None
+    if parts.scheme != "https" or not parts.netloc:
+        raise ValueError(f'"{value}" is not a URL such as https://keys.example/jwks')
     return value
 
 

@@ -34,6 +34,7 @@ class Credentials:
         htpasswd: users and password hashes.
         signing_key: the private key that signs service account tokens.
         kubeconfig: the admin's.
+        anchor: what verifies the TLS listener's certificate, PEM; b"" when only a public authority does.
         demo_password: of the user `demo`; "" when there is none.
     """
 
@@ -44,6 +45,7 @@ class Credentials:
     htpasswd: Path
     signing_key: Path
     kubeconfig: Path
+    anchor: bytes
     demo_password: str
 
 
@@ -106,6 +108,7 @@ def _make_all(settings: UpSettings, directory: DataDir) -> Credentials:
         htpasswd=htpasswd,
         signing_key=signing_key,
         kubeconfig=target,
+        anchor=anchor,
         demo_password=password,
     )
 

@@ -27,6 +27,8 @@ from portway.apiserver.config import ApiServerConfig
 from portway.client.api import ApiClient, ClusterConfig
 from portway.controllers.addresspool import AddressPool
 from portway.controllers.manager import ControllerManager
+from portway.controllers.settings import ControllerSettings
+from portway.controllers.signing import Authority
 from portway.kube.identity import User
 from portway.kube.serviceaccount import Signer, Verifier
 from portway.kube.tokenfile import TokenFileError, parse_token_file
@@ -127,8 +129,12 @@ class Control:
             raise HopelessError(str(error)) from error
 
     async def _controllers(self, client: ApiClient) -> None:
-        balancers = AddressPool(self._settings.load_balancer_addresses)
-        await ControllerManager(client, self._settings.controllers, balancers=balancers).run()
+        settings = ControllerSettings(
+            root_ca=self._settings.root_ca,
+            authority=_authority(*self._settings.authority),
+            balancers=AddressPool(self._settings.load_balancer_addresses),
+        )
+        await ControllerManager(client, self._settings.controllers, settings=settings).run()
 
     @contextlib.asynccontextmanager
     async def _api_server(self, store: Store) -> AsyncIterator[asyncio.Task[None]]:
@@ -174,11 +180,20 @@ class Control:
                 api_audiences=settings.audiences,
                 token_users=self._tokens,
                 advertise_address=settings.advertise,
+                service_account_jwks_uri=settings.jwks_uri,
                 compaction_seconds=settings.compaction_seconds,
                 watch_history=settings.watch_history,
             )
         except (OSError, ValueError) as error:
             raise HopelessError(f"service account keys or ranges cannot be used: {error}") from error
+
+
+def _authority(certificate: str, key: str) -> Authority:
+    """What signs client certificates. Its key is read here and goes nowhere else."""
+    try:
+        return Authority(Path(certificate).read_bytes(), Path(key).read_bytes())
+    except (OSError, ValueError) as error:
+        raise HopelessError(f"the cluster's authority cannot be used: {error}") from error
 
 
 async def _must_not_end(api: asyncio.Task[None]) -> None:

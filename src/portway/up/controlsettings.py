@@ -16,6 +16,9 @@ class ControlSettings:
         database: path of the SQLite file; "" = memory.
         tokens: the joined static tokens.
         signing_key: private key of service account tokens; key_files: further ones that are believed.
+        authority: certificate and key of the cluster's authority, which signs client certificates; files.
+        jwks_uri: where verifiers of tokens find the keys; "" = at the door.
+        root_ca: what verifies the door, PEM, for pods; "" = nothing but public authorities do.
         advertise: "host:port" of the door.
         compaction_seconds, watch_history: as in ApiServerConfig.
         controllers: kube-controller-manager's --controllers, comma-separated.
@@ -33,6 +36,9 @@ class ControlSettings:
     key_files: tuple[str, ...]
     issuer: str
     audiences: tuple[str, ...]
+    authority: tuple[str, str]
+    jwks_uri: str
+    root_ca: str
     service_cluster_ip_range: str
     service_node_port_range: tuple[int, int]
     advertise: str

@@ -128,6 +128,13 @@ class UpSettings:
     service_account_signing_key_file: Path | None = option(
         values.path, "FILE", "key that signs service account tokens", shown_default="made in DATA-DIR"
     )
+    service_account_jwks_uri: str = option(
+        values.https_url,
+        "URL",
+        "where verifiers of service account tokens find the keys",
+        default="",
+        shown_default="/openid/v1/jwks here",
+    )
     api_audiences: tuple[str, ...] = option(
         values.text, "LIST", "audiences that tokens must name", many=True, default=(), shown_default="the issuer"
     )

@@ -5,6 +5,7 @@ data/protobuf-fields.json has its message.
 """
 
 from portway.apiserver.kinds.base import Kind
+from portway.apiserver.kinds.certificates import CERTIFICATE_SIGNING_REQUEST
 from portway.apiserver.kinds.data import CONFIG_MAP, SECRET
 from portway.apiserver.kinds.endpoints import ENDPOINTS
 from portway.apiserver.kinds.endpointslices import ENDPOINT_SLICE
@@ -36,6 +37,7 @@ KINDS: tuple[Kind, ...] = (
     SERVICE_CIDR,
     IP_ADDRESS,
     LEASE,
+    CERTIFICATE_SIGNING_REQUEST,
     ROLE,
     CLUSTER_ROLE,
     ROLE_BINDING,

@@ -207,11 +207,15 @@ class Kind:
     verbs: tuple[str, ...] = VERBS
     has_status: bool = False
     has_generation: bool = False
+    parts: tuple[tuple[str, str], ...] = ()
+    """Further subresources that write a part of the object: (name, the field), say ("approval", "status")."""
     subresources: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = ()
     returns_deleted: bool = False
     """Whether a delete answers with the deleted object (else with a Status)."""
     create_on_update: bool = False
     """Whether a PUT creates what does not exist."""
+    offered: bool = True
+    """Whether discovery and OpenAPI name it."""
     has_dependents: bool = True
     """Whether a delete may wait for, or orphan, what names the object as owner (upstream: not for events)."""
     unconditional_update: bool = True
@@ -226,6 +230,11 @@ class Kind:
     """For a kind that shares another's storage: its object → the stored form (new dict)."""
     from_storage: Callable[[Object], Object] | None = None
     """The stored form → this kind's object (new dict)."""
+
+    @property
+    def written(self) -> dict[str, str]:
+        """The subresources that write a part of the object, and which: {"status": "status"}."""
+        return {**({"status": "status"} if self.has_status else {}), **dict(self.parts)}
 
     @property
     def api_version(self) -> str:

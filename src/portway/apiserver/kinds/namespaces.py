@@ -17,7 +17,7 @@ from portway.kube.errors import Cause, Forbidden, invalid_value
 from portway.kube.objects import Object
 
 NAME_LABEL = "kubernetes.io/metadata.name"
-_FINALIZER = "kubernetes"
+FINALIZER = "kubernetes"
 _UNDELETABLE = ("default", "kube-system", "kube-public")
 
 
@@ -39,8 +39,8 @@ class NamespaceStrategy(Strategy):
         """A new namespace is active, and held until it is empty."""
         obj["status"] = {"phase": "Active"}
         finalizers = obj.setdefault("spec", {}).setdefault("finalizers", [])
-        if _FINALIZER not in finalizers:
-            finalizers.append(_FINALIZER)
+        if FINALIZER not in finalizers:
+            finalizers.append(FINALIZER)
 
     def prepare_update(self, new: Object, old: Object, ctx: Context) -> None:
         """Only the subresource finalize changes spec.finalizers."""
