@@ -139,6 +139,33 @@ def test_write_options_are_checked(params: dict[str, str], field: str) -> None:
     assert [cause["field"] for cause in caught.value.details["causes"]] == [field]
 
 
+@pytest.mark.parametrize(
+    ("params", "agent", "manager"),
+    [
+        ({}, "kubectl/v1.36.0 (linux/amd64)", "kubectl"),
+        ({}, "", ""),
+        ({}, "a\tb", "ab"),
+        ({}, "é" * 100, "é" * 64),
+        ({"fieldManager": "me"}, "kubectl/v1.36.0", "me"),
+    ],
+)
+def test_who_names_no_manager_is_known_by_its_user_agent(params: dict[str, str], agent: str, manager: str) -> None:
+    assert write_options(params, "CreateOptions", agent).manager == manager
+
+
+@pytest.mark.parametrize(
+    ("params", "applies", "text"),
+    [
+        ({}, True, "fieldManager: Required value: is required for apply patch"),
+        ({"force": "true"}, False, "force: Forbidden: may not be specified for non-apply patch"),
+    ],
+)
+def test_an_apply_names_its_manager_and_nothing_else_forces(params: dict[str, str], applies: bool, text: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        write_options(params, "PatchOptions", "kubectl", applies=applies)
+    assert caught.value.message == f'PatchOptions.meta.k8s.io "" is invalid: {text}'
+
+
 def route(method: str, path: str, query: str = "") -> Route | VirtualRoute:
     return ROUTER.route(method, parse(method, path, query))
 

@@ -266,13 +266,14 @@ def test_the_three_patches_change_what_is_stored(content_type: str, patch: Any) 
     serve(test)
 
 
-ACCEPTED = f"accepted media types include: {JSON_PATCH}, {MERGE}, {STRATEGIC}"
+APPLY = "application/apply-patch+yaml"
+ACCEPTED = f"accepted media types include: {JSON_PATCH}, {MERGE}, {STRATEGIC}, {APPLY}"
 
 
 @pytest.mark.parametrize(
     ("content_type", "patch", "code", "words"),
     [
-        ("application/apply-patch+yaml", {"data": {}}, 415, ACCEPTED),
+        ("application/apply-patch+cbor", {"data": {}}, 415, ACCEPTED),
         ("application/json", {"data": {}}, 415, ACCEPTED),
         (MERGE, b"{", 400, "error decoding patch"),
         (MERGE, [1], 400, "a JSON object is expected"),

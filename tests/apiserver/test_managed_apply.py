@@ -225,6 +225,18 @@ def test_many_conflicts_are_listed_by_owner() -> None:
     }
 
 
+def test_very_many_conflicts_are_counted_and_the_first_are_told() -> None:
+    cluster = Cluster(MAP)
+    name = "k" * 5000
+    cluster.apply("one", config_map(**{f"{name}{i:03}": "1" for i in range(150)}))
+    with pytest.raises(ConflictsError) as caught:
+        cluster.apply("me", config_map(**{f"{name}{i:03}": "2" for i in range(150)}))
+    status = refusal(caught.value).status()
+    assert status["message"].startswith('Apply failed with 150 conflicts: conflicts with "one":\n- .data.kkk')
+    assert len(status["details"]["causes"]) == 100
+    assert len(status["message"]) < 110_000
+
+
 def test_one_conflict_is_one_sentence_and_names_the_subresource() -> None:
     cluster = Cluster(scope("Node", ignored={"f:spec": {}}))
     old: Object = {"metadata": {"name": "n"}, "status": {}}

@@ -15,11 +15,6 @@ LABEL = (
     "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
 )
 NO_ROUTE = "the server could not find the requested resource"
-SSA = (
-    "error: Server-side apply not available on the server: (the body of the request was in an unknown format - accepted"
-    " media types include: application/json-patch+json, application/merge-patch+json,"
-    " application/strategic-merge-patch+json)\n"
-)
 
 
 def configmap(name: str, **parts: Any) -> dict[str, Any]:
@@ -136,10 +131,6 @@ def test_selectors(kubectl: Kubectl) -> None:
 
 
 def test_what_is_not_there_is_refused_by_name(kubectl: Kubectl) -> None:
-    assert kubectl.refused("apply", "--server-side", "-f", "-", stdin=configmap("a")) == SSA
-    kubectl.ok("create", "configmap", "a")
-    assert kubectl.refused("apply", "--server-side", "-f", "-", stdin=configmap("a")) == SSA
-    assert "data" not in kubectl.json("get", "configmap", "a")
     assert kubectl.refused("get", "deployments") == 'error: the server doesn\'t have a resource type "deployments"\n'
     deployment = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"}}
     assert kubectl.refused("apply", "-f", "-", stdin=deployment) == (

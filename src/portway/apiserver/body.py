@@ -16,9 +16,8 @@ from itertools import islice
 from typing import Any
 
 import orjson
-import yaml
 
-from portway.apiserver import protobuf
+from portway.apiserver import protobuf, yamlbody
 from portway.apiserver.conform import MismatchError, conform
 from portway.kube.errors import BadRequest, UnsupportedMediaType
 from portway.kube.objects import Object
@@ -75,8 +74,10 @@ def _decode(body: bytes, media: str, expected: Expected, strict: bool) -> Decode
             f"the body of the request was in an unknown format - accepted media types include: {', '.join(ACCEPTED)}"
         )
     obj = _parse(parse, body, expected)
-    problems = repeated_fields(body) if strict and media == "application/json" else []
-    return Decoded(obj, limited(conformed(obj, expected) + problems))
+    unknown = conformed(obj, expected)
+    if strict and media == "application/yaml":
+        return Decoded(obj, limited(yamlbody.repeated_keys(body, MAX_PROBLEMS) + unknown))
+    return Decoded(obj, limited(unknown + (repeated_fields(body) if strict and media == "application/json" else [])))
 
 
 def limited(problems: Iterable[str]) -> list[str]:
@@ -141,6 +142,19 @@ def refuse_strictly(problems: list[str]) -> str:
     return f"strict decoding error: {', '.join(problems)}"
 
 
+def told(problems: list[str]) -> list[str]:
+    """Returns the problems as warnings: those of a YAML body one by one."""
+    lines = (problem.removeprefix(yamlbody.PROBLEMS).split("\n") for problem in problems)
+    return [line.strip() for found in lines for line in found]
+
+
+def _yaml(body: bytes) -> Any:
+    try:
+        return yamlbody.document(body)
+    except yamlbody.YamlError as error:
+        raise _Unreadable(str(error)) from error
+
+
 def _json(body: bytes) -> Any:
     try:
         return orjson.loads(body)
@@ -155,52 +169,12 @@ def _protobuf(body: bytes) -> Any:
         raise BadRequest(str(error)) from error
 
 
-class _Loader(yaml.CSafeLoader):
-    """YAML as sigs.k8s.io/yaml reads it: what looks like a date, or like a number in base 60 (12:30), stays text."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-def _number(make: Callable[[_Loader, yaml.ScalarNode], Any]) -> Callable[[_Loader, yaml.ScalarNode], Any]:
-    """A constructor of numbers that leaves base 60 alone: PyYAML takes quadratic time over it."""
-
-    def construct(loader: _Loader, node: yaml.ScalarNode) -> Any:
-        return node.value if ":" in node.value else make(loader, node)
-
-    return construct
-
-
-_Loader.add_constructor("tag:yaml.org,2002:int", _number(yaml.CSafeLoader.construct_yaml_int))
-_Loader.add_constructor("tag:yaml.org,2002:float", _number(yaml.CSafeLoader.construct_yaml_float))
-
-
-def _yaml(body: bytes) -> Any:
-    """Aliases are refused: a few of them make gigabytes out of a small body. So is nesting that libyaml is slow at."""
+def yaml_document(body: bytes) -> Any:
+    """Returns what a YAML document holds, as JSON has it; raises BadRequest."""
     try:
-        depth = 0
-        for event in yaml.parse(body, Loader=_Loader):
-            if isinstance(event, yaml.AliasEvent):
-                raise _Unreadable("aliases are not accepted")
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > MAX_DEPTH:
-                raise _Unreadable("exceeded max depth")
-        # JSON is what the rest works on: keys become strings, numbers JSON's.
-        return orjson.loads(orjson.dumps(yaml.load(body, Loader=_Loader), option=orjson.OPT_NON_STR_KEYS))  # noqa: S506
-    except (
-        yaml.YAMLError,
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as error:
-        # More than YAMLError: a tag that doesn't fit its text (!!int "") is news to PyYAML.
-        raise _Unreadable(f"error converting YAML to JSON: {error}") from error
+        return yamlbody.document(body)
+    except yamlbody.YamlError as error:
+        raise BadRequest(f"error decoding YAML: {error}") from error
 
 
 def too_deep(value: Any) -> bool:

@@ -34,6 +34,8 @@ from portway.kube.quantity import QuantityError, format_quantity
 MAX_DEPTH = 64
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)")
+_EMPTY_SAYS = "meta.v1.ManagedFieldsEntry"
+"""Of what an empty list is not as good as none: it says that all owners of fields be forgotten."""
 _RANGES = {"int32": 1 << 31, "int64": 1 << 63}
 
 
@@ -81,7 +83,7 @@ def _conform_message(
 def _vanishes(field: Field, value: Any) -> bool:
     """Whether Go's `omitempty` leaves the value out: empty lists and maps, zero scalars; never an empty struct."""
     if field.repeated or field.map or field.type in SCALARS:
-        return not value and not field.keeps_zero
+        return not value and not field.keeps_zero and field.type != _EMPTY_SAYS
     return value is None
 
 

@@ -160,9 +160,8 @@ def validate_update(new: Object, old: Object) -> list[Cause]:
 
 
 def tidy(obj: Object) -> None:
-    """Leaves out what upstream never writes, empty maps and lists, and managedFields, which nobody manages here yet."""
+    """Leaves out what upstream never writes: empty maps and lists."""
     metadata = obj["metadata"]
-    metadata.pop("managedFields", None)
-    for name in ("labels", "annotations", "finalizers", "ownerReferences"):
+    for name in ("labels", "annotations", "finalizers", "ownerReferences", "managedFields"):
         if name in metadata and not metadata[name]:
             del metadata[name]

@@ -36,10 +36,12 @@ class ListOptions:
 
 @dataclass(frozen=True, slots=True)
 class WriteOptions:
-    """How to write: `validation` is Ignore, Warn or Strict."""
+    """How to write: `validation` is Ignore, Warn or Strict, `manager` who owns what is written, `force` for applies."""
 
     dry_run: bool = False
     validation: str = "Warn"
+    manager: str = ""
+    force: bool = False
 
 
 def truth(params: Mapping[str, str], name: str) -> bool:
@@ -131,9 +133,16 @@ def _watch_causes(options: ListOptions) -> list[Cause]:
     return causes
 
 
-def write_options(params: Mapping[str, str], kind: str) -> WriteOptions:
-    """Returns the options of a create, update or patch (`kind`: CreateOptions, …); raises Invalid."""
+def write_options(params: Mapping[str, str], kind: str, agent: str = "", *, applies: bool = False) -> WriteOptions:
+    """Returns the options of a create, update or patch (`kind`: CreateOptions, …); raises Invalid.
+
+    A client that names no manager is known by its User-Agent (`agent`); one that applies must name one.
+    """
     causes: list[Cause] = []
+    if applies and not params.get("fieldManager"):
+        causes.append(errors.required("fieldManager", "is required for apply patch"))
+    if "force" in params and kind == "PatchOptions" and not applies:
+        causes.append(errors.forbidden_field("force", "may not be specified for non-apply patch"))
     dry_run = params.get("dryRun", "")
     if dry_run not in ("", "All"):
         causes.append(errors.not_supported("dryRun", dry_run, ["All"]))
@@ -147,4 +156,11 @@ def write_options(params: Mapping[str, str], kind: str) -> WriteOptions:
         causes.append(errors.not_supported("fieldValidation", validation, list(VALIDATIONS)))
     if causes:
         raise errors.invalid(kind, "", causes, META)
-    return WriteOptions(dry_run == "All", validation or "Warn")
+    force = applies and truth(params, "force")
+    return WriteOptions(dry_run == "All", validation or "Warn", manager or _manager_of(agent), force)
+
+
+def _manager_of(agent: str) -> str:
+    """What a client calls itself: its User-Agent up to the first slash, printable and no longer than a manager."""
+    name = "".join(char for char in agent.split("/", 1)[0] if char.isprintable())
+    return name.encode()[:MAX_MANAGER].decode(errors="ignore")

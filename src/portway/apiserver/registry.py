@@ -1,7 +1,7 @@
 """Writes: one object goes through its kind's strategy and into the store, or nothing happens.
 
-    create   metadata → namespace exists → strategy → allocate → store
-    update   what is there → the change → strategy → allocate → store, again when somebody else was faster
+    create   metadata → namespace exists → owners of fields → strategy → allocate → store
+    update   what is there → the change → owners of fields → strategy → allocate → store, again when somebody was faster
     delete   preconditions → finalizers mark, or the store forgets it → release, cascade
 
 Every write returns only when the cache shows it, so that a client reads what it wrote. HTTP, bodies and patches are the
@@ -10,7 +10,6 @@ handlers'; the emptying of a deleted namespace is `namespaces`'.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from portway.apiserver import metadata, namespaces, propagation
 from portway.apiserver.cache import Cache, Entry
 from portway.apiserver.kinds import common
 from portway.apiserver.kinds.base import Allocation, Context, Kind
+from portway.apiserver.ownership import Ownership, same
 from portway.kube import errors
 from portway.kube.errors import AlreadyExists, Cause, InternalError, RequestEntityTooLarge, StatusError
 from portway.kube.objects import Object
@@ -79,6 +79,7 @@ class Registry:
         self._store = store
         self._cache = cache
         self._kinds = kinds
+        self.ownership = Ownership()
 
     async def entry(self, kind: Kind, ctx: Context) -> Entry:
         """Returns the stored object that a request names, as of now; raises NotFound."""
@@ -99,7 +100,7 @@ class Registry:
         await self._cache.current()
         for attempt in range(attempts):
             try:
-                return await self._create(kind, copy.deepcopy(obj) if attempt + 1 < attempts else obj, ctx)
+                return await self._create(kind, copied(obj) if attempt + 1 < attempts else obj, ctx)
             except AlreadyExists:
                 if attempt + 1 == attempts:
                     raise
@@ -109,6 +110,8 @@ class Registry:
         metadata.prepare_create(obj, kind, ctx.namespace, ctx.now)
         namespaces.admit(kind, obj, ctx)
         strategy = kind.strategy
+        strategy.defaults(obj)
+        self.ownership.created(kind, obj, ctx)
         strategy.prepare_create(obj, ctx)
         strategy.defaults(obj)
         metadata.tidy(obj)
@@ -139,7 +142,7 @@ class Registry:
             new = await change(old)
             _check_version(kind, new, old, ctx)
             self._prepare_update(kind, new, old, ctx)
-            if _same(new, old):
+            if same(new, old):
                 return old
             stored = await self._replace(kind, entry, new, old, ctx)
             if stored is not None:
@@ -152,6 +155,7 @@ class Registry:
         _keep_the_rest(kind, new, old, ctx.subresource)
         strategy = kind.strategy
         strategy.defaults(new)
+        self.ownership.changed(kind, new, old, ctx)
         strategy.prepare_update(new, old, ctx)
         metadata.tidy(new)
         causes = [*metadata.validate(new, strategy.name_errors), *metadata.validate_update(new, old)]
@@ -210,7 +214,7 @@ class Registry:
 
     async def _mark(self, kind: Kind, entry: Entry, finalizers: list[str], ctx: Context) -> tuple[Object, int]:
         """Gives an object that finalizers hold these, and its deletionTimestamp; returns it and its revision."""
-        new = copy.deepcopy(entry.view(kind))
+        new: Object = copied(entry.view(kind))
         meta = new["metadata"]
         meta.pop("finalizers", None)
         if finalizers:
@@ -252,6 +256,11 @@ class Registry:
         return obj
 
 
+def copied(value: Any) -> Any:
+    """Returns a JSON value that shares nothing with another; many times as fast as `copy.deepcopy`."""
+    return orjson.loads(orjson.dumps(value))
+
+
 def _refuse(kind: Kind, obj: Object, *causes: Iterable[Cause]) -> None:
     if found := common.first(*causes):
         raise errors.invalid(kind.kind, obj["metadata"].get("name", ""), found, kind.group)
@@ -266,14 +275,6 @@ def _encode(kind: Kind, obj: Object) -> bytes:
     if len(value) > MAX_OBJECT:
         raise RequestEntityTooLarge(f"Request entity too large: limit is {MAX_OBJECT}")
     return value
-
-
-def _same(new: Object, old: Object) -> bool:
-    return bool({**new, "metadata": {**new["metadata"], "resourceVersion": ""}} == _without_version(old))
-
-
-def _without_version(obj: Object) -> dict[str, Any]:
-    return {**obj, "metadata": {**obj["metadata"], "resourceVersion": ""}}
 
 
 def _check_version(kind: Kind, new: Object, old: Object, ctx: Context) -> None:
@@ -304,7 +305,7 @@ def _keep_the_rest(kind: Kind, new: Object, old: Object, subresource: str) -> No
 
 def _restore(new: Object, old: Object, name: str) -> None:
     if name in old:
-        new[name] = copy.deepcopy(old[name])
+        new[name] = copied(old[name])
     else:
         new.pop(name, None)
 

@@ -30,6 +30,8 @@ from portway.storage import Store
 
 SYSTEM = User("system:apiserver", groups=(MASTERS, "system:authenticated"))
 """Who the server itself is when it writes."""
+MANAGER = "kube-apiserver"
+"""As what it owns the fields that it writes; upstream's server calls itself so."""
 
 
 class Server:
@@ -98,14 +100,22 @@ class Server:
         return {(kind.api_version, kind.kind): kind for kind in self.kinds}[wanted]
 
     def context(
-        self, user: User, verb: str, namespace: str, name: str, subresource: str = "", *, dry_run: bool = False
+        self,
+        user: User,
+        verb: str,
+        namespace: str,
+        name: str,
+        subresource: str = "",
+        *,
+        dry_run: bool = False,
+        manager: str = "",
     ) -> Context:
         """Returns the context of one request."""
-        return Context(user, verb, namespace, name, subresource, dry_run, now_rfc3339(), self.services)
+        return Context(user, verb, namespace, name, subresource, dry_run, now_rfc3339(), self.services, manager)
 
     def own_context(self, verb: str, namespace: str, name: str, subresource: str = "") -> Context:
         """Returns the context of something that the server does of itself."""
-        return self.context(SYSTEM, verb, namespace, name, subresource)
+        return self.context(SYSTEM, verb, namespace, name, subresource, manager=MANAGER)
 
     def stream_opened(self, wake: asyncio.Event) -> None:
         """Has `wake` set when the server stops, until `stream_closed`."""

@@ -12,6 +12,9 @@ from portway.apiserver.kinds.base import Context, Kind
 from portway.apiserver.negotiation import Representation, negotiate
 from portway.apiserver.options import WriteOptions
 from portway.apiserver.routing import Route
+from portway.apiserver.server import Server
+from portway.kube import errors
+from portway.kube.attributes import Attributes
 from portway.kube.errors import BadRequest
 from portway.kube.objects import Object
 
@@ -42,8 +45,25 @@ async def decoded(request: Request, what: Expected, options: WriteOptions, ctx: 
     if options.validation == "Strict" and found.problems:
         raise body.cannot_be_handled(what, body.refuse_strictly(found.problems))
     if options.validation == "Warn":
-        ctx.warnings.extend(found.problems)
+        ctx.warnings.extend(body.told(found.problems))
     return found.obj
+
+
+def context(server: Server, request: Request, route: Route, options: WriteOptions, verb: str) -> Context:
+    """Returns the context of a create or an update (patches too)."""
+    name, subresource = ("", "") if verb == "create" else (route.name, route.subresource)
+    return server.context(
+        request.user, verb, route.namespace, name, subresource, dry_run=options.dry_run, manager=options.manager
+    )
+
+
+def check_may_create(server: Server, request: Request, route: Route) -> None:
+    """Refuses a write that would create where the door, which saw an update, had not asked whether the caller may."""
+    kind = route.kind
+    attributes = Attributes("create", kind.group, kind.version, kind.plural, "", route.namespace, route.name)
+    decision = server.rbac.decide(request.user, attributes)
+    if not decision.allowed:
+        raise errors.forbidden(attributes, request.user, decision.reason)
 
 
 def check_place(obj: Object, route: Route) -> None:

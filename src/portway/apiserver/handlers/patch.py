@@ -1,12 +1,8 @@
-"""PATCH of an object or its status: JSON patch, merge patch, strategic merge patch.
-
-Apply patches (server-side apply) are refused by name: the 415 lists what is accepted.
-"""
+"""PATCH of an object or its status: JSON patch, merge patch, strategic merge patch; an apply patch is `apply`'s."""
 
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,11 +10,13 @@ from typing import Any
 import orjson
 
 from portway.apiserver import body as bodies
-from portway.apiserver.handlers.common import check_place, expected, written
+from portway.apiserver.handlers.apply import MEDIA_TYPE, apply
+from portway.apiserver.handlers.common import check_place, context, expected, written
 from portway.apiserver.http import Request, Response
 from portway.apiserver.kinds.base import Context, Kind
 from portway.apiserver.options import WriteOptions, write_options
 from portway.apiserver.patch import MalformedPatchError, PatchError, PatchTooLargeError, json_patch, merge_patch
+from portway.apiserver.registry import copied
 from portway.apiserver.routing import Route
 from portway.apiserver.schema import merge_key
 from portway.apiserver.server import Server
@@ -31,22 +29,22 @@ from portway.kube.quoting import go_value
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
-ACCEPTED = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH)
+ACCEPTED = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, MEDIA_TYPE)
 
 Engine = Callable[[Object], Any]
 
 
 async def patch(server: Server, request: Request, route: Route) -> Response:
     """Answers with the object as stored."""
-    options = write_options(request.params, "PatchOptions")
-    ctx = server.context(
-        request.user, "update", route.namespace, route.name, route.subresource, dry_run=options.dry_run
-    )
     media = request.header(b"content-type").split(";", 1)[0].strip().lower()
     if media not in ACCEPTED:
         raise UnsupportedMediaType(
             f"the body of the request was in an unknown format - accepted media types include: {', '.join(ACCEPTED)}"
         )
+    if media == MEDIA_TYPE:
+        return await apply(server, request, route)
+    options = write_options(request.params, "PatchOptions", request.header(b"user-agent"))
+    ctx = context(server, request, route, options, "update")
     raw = await request.body()
     document, problems = await asyncio.to_thread(_parsed, raw, strict=options.validation != "Ignore")
     shown = partial(go_value, document) if media == STRATEGIC_PATCH else raw.decode
@@ -105,7 +103,7 @@ class _Change:
 
     def _applied(self, old: Object) -> Object:
         try:
-            new = self._engine(copy.deepcopy(old))
+            new = self._engine(copied(old))
         except PatchError as error:
             raise _refusal(error) from error
         if not isinstance(new, dict):

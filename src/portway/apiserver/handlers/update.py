@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import copy
-
-from portway.apiserver.handlers.common import check_place, decoded, expected, written
+from portway.apiserver.handlers.common import check_may_create, check_place, context, decoded, expected, written
 from portway.apiserver.http import Request, Response
 from portway.apiserver.options import WriteOptions, write_options
+from portway.apiserver.registry import copied
 from portway.apiserver.routing import Route
 from portway.apiserver.server import Server
 from portway.kube import errors
-from portway.kube.attributes import Attributes
 from portway.kube.errors import NotFound
 from portway.kube.objects import Object
 
 
 async def update(server: Server, request: Request, route: Route) -> Response:
     """Answers with the object as stored; 201 where the kind allows that a PUT creates."""
-    options = write_options(request.params, "UpdateOptions")
+    options = write_options(request.params, "UpdateOptions", request.header(b"user-agent"))
     kind = route.kind
-    ctx = server.context(
-        request.user, "update", route.namespace, route.name, route.subresource, dry_run=options.dry_run
-    )
+    ctx = context(server, request, route, options, "update")
     obj = await decoded(request, expected(kind), options, ctx)
     check_place(obj, route)
 
@@ -29,7 +25,8 @@ async def update(server: Server, request: Request, route: Route) -> Response:
         if not kind.unconditional_update and not obj["metadata"].get("resourceVersion"):
             causes = [errors.invalid_value("metadata.resourceVersion", 0, "must be specified for an update")]
             raise errors.invalid(kind.kind, route.name, causes, kind.group)
-        return copy.deepcopy(obj)
+        new: Object = copied(obj)
+        return new
 
     try:
         stored = await server.registry.update(kind, replacement, ctx)
@@ -41,11 +38,7 @@ async def update(server: Server, request: Request, route: Route) -> Response:
 
 
 async def _create(server: Server, request: Request, route: Route, obj: Object, options: WriteOptions) -> Response:
-    """Creates what a PUT did not find. The door allowed an update; that doesn't say that the caller may create."""
-    kind = route.kind
-    attributes = Attributes("create", kind.group, kind.version, kind.plural, "", route.namespace, route.name)
-    decision = server.rbac.decide(request.user, attributes)
-    if not decision.allowed:
-        raise errors.forbidden(attributes, request.user, decision.reason)
-    ctx = server.context(request.user, "create", route.namespace, "", dry_run=options.dry_run)
-    return written(201, kind, await server.registry.create(kind, obj, ctx), request, ctx)
+    """Creates what a PUT did not find."""
+    check_may_create(server, request, route)
+    ctx = context(server, request, route, options, "create")
+    return written(201, route.kind, await server.registry.create(route.kind, obj, ctx), request, ctx)

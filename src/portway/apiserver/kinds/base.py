@@ -6,7 +6,7 @@ The kinds themselves are assembled in `portway.apiserver.kinds`.
 
 The order in which the registry calls a strategy, with dicts that the strategy may change in place:
 
-    create   prepare_create → defaults → validate_create → allocate → store (→ revert when the store refuses)
+    create   defaults → prepare_create → defaults → validate_create → allocate → store (→ revert when the store refuses)
     update   defaults → prepare_update → validate_update → allocate → store (→ commit or revert)
     delete   validate_delete → store → release → the objects named by `cascade` are deleted too
 
@@ -99,6 +99,10 @@ class Context:
     dry_run: bool
     now: str
     services: Services
+    manager: str = ""
+    """Who owns what the request writes (`fieldManager`, or what the client calls itself)."""
+    applies: bool = False
+    """Whether the request is a server-side apply: the object then comes with its owners."""
     warnings: list[str] = field(default_factory=list)
     """Texts to send as `Warning: 299` headers; append to it."""
 

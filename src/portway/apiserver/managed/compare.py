@@ -6,6 +6,7 @@ Source: typed/compare.go of structured-merge-diff.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -48,34 +49,56 @@ def compare(old: Any, new: Any, type_: Type) -> Comparison:
     Null, and an empty list or map, are as good as absent, but for a field that becomes that: they are not stored.
     """
     found = Comparison()
+    for step, was, item, below in _pairs(old, new, type_):
+        if was is _ABSENT:
+            if not _vanishes(item, below):
+                found.added[step] = whole(item, below)
+        elif item is _ABSENT:
+            if was is not None:
+                found.removed[step] = whole(was, below)
+        elif below.shape is Shape.LEAF or not (was or item):
+            found.modified[step] = {}
+        else:
+            _descend(found, step, compare(was, item, below))
+    return found
+
+
+def _pairs(old: Any, new: Any, type_: Type) -> Iterator[tuple[str, Any, Any, Type]]:
+    """Yields the parts of two values that differ: (step, old, new, type), absent ones as _ABSENT."""
+    if type_.shape is Shape.LIST:
+        yield from _elements(old, new, type_)
+        return
+    old, new = old or {}, new or {}
+    for name, item in new.items():
+        was = old.get(name, _ABSENT)
+        if was is not item and was != item:
+            yield type_.field(name)[0], was, item, type_.field(name)[1]
+    for name, was in old.items():
+        if name not in new:
+            yield type_.field(name)[0], was, _ABSENT, type_.field(name)[1]
+
+
+def _elements(old: Any, new: Any, type_: Type) -> Iterator[tuple[str, Any, Any, Type]]:
+    """The same for a list. Where keys are repeated on one side alone, the elements are other ones than before."""
     before = {step: (item, below) for step, item, below in inner(old, type_)}
     for step, item, below in inner(new, type_):
         was, was_type = before.pop(step, (_ABSENT, below))
         if was_type is not below:
-            found.removed[step], found.added[step] = whole(was, was_type), whole(item, below)
+            yield step, was, _ABSENT, was_type
+            yield step, _ABSENT, item, below
         elif was is not item and was != item:
-            _differ(found, step, was, item, below)
+            yield step, was, item, below
     for step, (was, below) in before.items():
-        if was is not None:
-            found.removed[step] = whole(was, below)
-    return found
+        yield step, was, _ABSENT, below
 
 
-def _differ(found: Comparison, step: str, was: Any, item: Any, type_: Type) -> None:
-    if was is _ABSENT:
-        if not _vanishes(item, type_):
-            found.added[step] = whole(item, type_)
-    elif type_.shape is Shape.LEAF or not (was or item):
-        found.modified[step] = {}
-    else:
-        deeper = compare(was, item, type_)
-        for part, below in (
-            (found.added, deeper.added),
-            (found.modified, deeper.modified),
-            (found.removed, deeper.removed),
-        ):
-            if below:
-                part[step] = below
+def _descend(found: Comparison, step: str, deeper: Comparison) -> None:
+    if deeper.added:
+        found.added[step] = deeper.added
+    if deeper.modified:
+        found.modified[step] = deeper.modified
+    if deeper.removed:
+        found.removed[step] = deeper.removed
 
 
 def _vanishes(item: Any, type_: Type) -> bool:

@@ -5,12 +5,18 @@ Source: k8s.io/apimachinery/pkg/util/managedfields/internal/conflict.go.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 
 from portway.apiserver.managed.entries import UPDATE, Owner
 from portway.apiserver.managed.fieldset import FieldSet, path_text, paths
 from portway.kube.errors import Conflict
 from portway.kube.quoting import quote
+
+MAX_TOLD = 100
+"""Conflicts of one refusal that are told; upstream tells all."""
+_MAX_PATH = 1024
+"""Characters of a path that are shown: keys are the client's, and stand in every path below them."""
 
 
 class ConflictsError(Exception):
@@ -22,20 +28,24 @@ class ConflictsError(Exception):
 
 
 def refusal(conflicts: ConflictsError) -> Conflict:
-    """Returns the 409."""
+    """Returns the 409, which counts all conflicts and tells the first MAX_TOLD of them."""
     causes: list[dict[str, str]] = []
     lines: list[str] = []
     for owner in sorted(conflicts.found, key=lambda owner: owner.key):
         who = _named(owner)
-        lines.append(f"conflicts with {who}:")
-        for path in map(path_text, paths(conflicts.found[owner])):
-            causes.append({"reason": "FieldManagerConflict", "message": f"conflict with {who}", "field": path})
-            lines.append(f"- {path}")
-    if len(causes) == 1:
+        told = [path_text(path)[:_MAX_PATH] for path in islice(_paths(conflicts, owner), MAX_TOLD - len(causes))]
+        causes += [{"reason": "FieldManagerConflict", "message": f"conflict with {who}", "field": it} for it in told]
+        lines += [f"conflicts with {who}:", *(f"- {path}" for path in told)] if told else []
+    number = sum(1 for owner in conflicts.found for _ in _paths(conflicts, owner))
+    if number == 1:
         text = f"Apply failed with 1 conflict: {causes[0]['message']}: {causes[0]['field']}"
     else:
-        text = f"Apply failed with {len(causes)} conflicts: " + "\n".join(lines)
+        text = f"Apply failed with {number} conflicts: " + "\n".join(lines)
     return Conflict(text, details={"causes": causes})
+
+
+def _paths(conflicts: ConflictsError, owner: Owner) -> Iterator[tuple[str, ...]]:
+    return paths(conflicts.found[owner])
 
 
 def _named(owner: Owner) -> str:

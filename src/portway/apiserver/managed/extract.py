@@ -49,14 +49,24 @@ def inner(value: Any, type_: Type) -> Iterator[tuple[str, Any, Type]]:
             yield (step, same[0], type_.element or LEAF) if len(same) == 1 else (step, same, ATOMIC)
     else:
         for name, item in (value or {}).items():
-            yield elements.field(name), item, type_.field(name)
+            step, below = type_.field(name)
+            yield step, item, below
 
 
 def whole(value: Any, type_: Type) -> FieldSet:
     """Returns the node of a value that appears or vanishes with everything in it."""
-    if type_.shape is Shape.LEAF or not value:
+    shape = type_.shape
+    if shape is Shape.LEAF or not value:
         return {}
-    return node_of(True, {step: whole(item, below) for step, item, below in inner(value, type_)}) or {}
+    found: FieldSet = {elements.SELF: {}}
+    if shape is Shape.LIST:
+        for step, item, below in inner(value, type_):
+            found[step] = whole(item, below)
+    else:
+        for name, item in value.items():
+            step, below = type_.field(name)
+            found[step] = {} if below.shape is Shape.LEAF else whole(item, below)
+    return found
 
 
 def fields_of(value: Any, type_: Type) -> FieldSet:

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from portway.apiserver.managed import elements
 from portway.apiserver.managed.extract import grouped, step_of
 from portway.apiserver.managed.fieldset import FieldSet, below, member, node_of
 from portway.apiserver.managed.types import LEAF, Shape, Type
@@ -24,7 +23,7 @@ def merge(live: Any, applied: Any, type_: Type) -> Any:
         return _merge_lists(live or [], applied or [], type_)
     merged = dict(live or {})
     for name, value in (applied or {}).items():
-        merged[name] = merge(merged[name], value, type_.field(name)) if name in merged else value
+        merged[name] = merge(merged[name], value, type_.field(name)[1]) if name in merged else value
     return merged
 
 
@@ -62,8 +61,13 @@ def remove(value: Any, gone: FieldSet, type_: Type) -> Any:
     if type_.shape is Shape.LIST:
         kept = [_kept(item, gone.get(step_of(item, type_)), type_.element or LEAF) for item in value]
         return [item for there, item in kept if there] or None
-    pairs = {name: _kept(item, gone.get(elements.field(name)), type_.field(name)) for name, item in value.items()}
+    pairs = {name: _field_kept(name, item, gone, type_) for name, item in value.items()}
     return {name: item for name, (there, item) in pairs.items() if there} or None
+
+
+def _field_kept(name: str, value: Any, gone: FieldSet, type_: Type) -> tuple[bool, Any]:
+    step, below_ = type_.field(name)
+    return _kept(value, gone.get(step), below_)
 
 
 def _kept(value: Any, gone: FieldSet | None, type_: Type) -> tuple[bool, Any]:
@@ -78,7 +82,7 @@ def with_structs(fields: FieldSet, type_: Type) -> FieldSet:
 
     They are in no set of their own, but have to go when all that is in them goes.
     """
-    named: Mapping[str, Type] = type_.fields if type_.shape is Shape.STRUCT else {}
+    named: Mapping[str, Any] = type_.fields if type_.shape is Shape.STRUCT else {}
     found: FieldSet = {}
     for step, node in fields.items():
         declared = step.startswith("f:") and step[2:] in named
@@ -92,4 +96,4 @@ def _type_below(step: str, type_: Type) -> Type:
         return LEAF
     if type_.shape is Shape.LIST:
         return type_.element or LEAF
-    return type_.field(step[2:])
+    return type_.field(step[2:])[1]

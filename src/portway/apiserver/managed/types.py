@@ -28,6 +28,7 @@ from portway.apiserver.fields import (
     message_for,
     messages,
 )
+from portway.apiserver.managed.elements import field as step_to
 
 _LEAVES = SCALARS | TIMES | RAW_JSON | STRING_LISTS | {QUANTITY, INT_OR_STRING}
 _KEY_DEFAULTS: Mapping[str, Mapping[str, str]] = {
@@ -64,14 +65,14 @@ class Type:
     element: Type | None = None
     keys: Mapping[str, str | None] | None = None
 
-    def field(self, name: str) -> Type:
-        """Returns the type of a struct's field or a map's value; a field that is not declared is a leaf."""
+    def field(self, name: str) -> tuple[str, Type]:
+        """Returns the step to a struct's field or a map's value, and its type; what is not declared is a leaf."""
         if self.element is not None:
-            return self.element
-        return _fields(self.message).get(name, LEAF)
+            return step_to(name), self.element
+        return _fields(self.message).get(name) or (step_to(name), LEAF)
 
     @property
-    def fields(self) -> Mapping[str, Type]:
+    def fields(self) -> Mapping[str, tuple[str, Type]]:
         """The declared fields of a struct, by JSON name."""
         return _fields(self.message)
 
@@ -117,8 +118,8 @@ def _struct(name: str) -> Type:
 
 
 @functools.cache
-def _fields(name: str) -> Mapping[str, Type]:
-    return {field.name: _type(name, field) for field in messages()[name].by_name.values()}
+def _fields(name: str) -> Mapping[str, tuple[str, Type]]:
+    return {field.name: (step_to(field.name), _type(name, field)) for field in messages()[name].by_name.values()}
 
 
 def _type(message: str, field: Field) -> Type:
