@@ -23,6 +23,7 @@ from portway.apiserver.kinds.servicerules import (
     status_causes,
     update_causes,
 )
+from portway.apiserver.kinds.servicewarnings import service_warnings
 from portway.kube import names
 from portway.kube.errors import Cause
 from portway.kube.objects import Object
@@ -106,21 +107,8 @@ class ServiceStrategy(Strategy):
         return (Reference("", "endpoints", obj["metadata"]["namespace"], obj["metadata"]["name"]),)
 
     def warnings(self, obj: Object) -> list[str]:
-        """Upstream's warnings about addresses."""
-        spec = obj.get("spec") or {}
-        found = []
-        if spec.get("externalIPs"):
-            found.append("spec.externalIPs is deprecated: it lets any user of the namespace take over any address")
-        if spec.get("loadBalancerIP"):
-            found.append("spec.loadBalancerIP is deprecated since v1.24: use a load balancer's own annotations")
-        for field, text in [
-            ("spec.clusterIP", spec.get("clusterIP")),
-            *common.each(spec.get("externalIPs"), "spec.externalIPs"),
-        ]:
-            address = common.address_of(text)
-            if address is not None and str(address) != text:
-                found.append(f'{field}: IPv6 address "{text}" should be in RFC 5952 canonical format ("{address}")')
-        return found
+        """Upstream's warnings, about addresses most of all."""
+        return list(service_warnings(obj))
 
 
 def _sync_addresses(spec: Spec, before: Spec) -> None:
