@@ -331,6 +331,24 @@ def test_many_endpoints_are_laid_out_over_slices(tmp_path: Path) -> None:
     on(tmp_path, test)
 
 
+def test_a_service_that_becomes_a_name_elsewhere_has_no_endpoints_any_more(tmp_path: Path) -> None:
+    async def test(cluster: Cluster) -> None:
+        await cluster.pod("a", "10.1.0.1")
+        await cluster.client.create(f"{DEMO}/services", service())
+        await cluster.until(lambda: cluster.ready() == {"10.1.0.1"})
+        await cluster.until(lambda: cluster.manager.caches.endpoints.get(("demo", "web")) is not None)
+        path, merge = f"{DEMO}/services/web", "application/merge-patch+json"
+        await cluster.client.patch(path, {"spec": {"type": "ExternalName", "externalName": "a.example"}}, merge)
+        await cluster.until(lambda: cluster.manager.caches.endpoints.get(("demo", "web")) is None, "no Endpoints")
+        await cluster.until(lambda: cluster.ready() is None, "no slices")
+        await cluster.client.patch(
+            f"{DEMO}/services/web", {"spec": {"type": "ClusterIP"}}, "application/merge-patch+json"
+        )
+        await cluster.until(lambda: cluster.ready() == {"10.1.0.1"})
+
+    on(tmp_path, test)
+
+
 def test_a_namespace_is_deleted_with_everything_in_it(tmp_path: Path) -> None:
     async def test(cluster: Cluster) -> None:
         await cluster.client.create(f"{DEMO}/services", service())

@@ -86,6 +86,14 @@ def test_what_is_exposed_past_the_door_is_listed() -> None:
     ]
 
 
+def test_the_api_itself_is_shown_without_a_link(view: ClusterView) -> None:
+    service(view, "kubernetes", {"name": "https", "port": 443}, namespace="default")
+    endpoints(view, "kubernetes", "https", True, namespace="default")
+    (found,) = (one for one in listed(view) if one["name"] == "kubernetes")
+    assert found["endpoints"] == {"ready": 1, "total": 1}
+    assert found["ports"] == [{"port": 443, "protocol": "TCP", "name": "https"}]
+
+
 def test_what_programs_get(view: ClusterView) -> None:
     api, two, web = listed(view)
     assert web == {

@@ -254,6 +254,25 @@ def test_an_endpoint_without_a_pod_is_the_operators_decision(make_door: Make, do
             assert not backend.is_dialled(0.01)
 
 
+def test_a_door_never_proxies_to_itself(make_door: Make) -> None:
+    door = make_door(endpoints_without_pods=True)
+    backend = door.backend()
+    labels = {"kubernetes.io/service-name": "kubernetes"}
+    meta = {"name": "kubernetes", "namespace": "default", "uid": "s", "labels": labels}
+    ports = [{"name": "https", "port": 443, "protocol": "TCP"}]
+    door.apply("services", {"metadata": meta | {"labels": {}}, "spec": {"ports": ports}})
+    slice_ = {"addressType": "IPv4", "ports": [{**ports[0], "port": backend.port}]}
+    endpoint = {"addresses": [backend.address], "conditions": {"ready": True}}
+    door.apply("endpointslices", {"metadata": meta, **slice_, "endpoints": [endpoint]})
+    client = door.client()
+    path = "/api/v1/namespaces/default/services/https:kubernetes:https/proxy/"
+    client.send(request("GET", path, "admin-token"))
+    status = json.loads(client.response()[2])
+    said = 'no endpoints available for service "https:kubernetes:https"'
+    assert (status["code"], status["message"]) == (503, said)
+    assert not backend.is_dialled(0.01)
+
+
 @pytest.mark.parametrize(
     "changed",
     [{"namespace": "other"}, {"name": "missing"}, {"kind": "Node"}],

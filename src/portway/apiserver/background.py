@@ -40,6 +40,9 @@ class Background:
                 if wanted["kind"] == "ServiceCIDR":
                     # Before the first address is taken: services of an older database hold some that nobody claimed.
                     await server.repair.once()
+            await server.doors.once()
+        if server.config.shared_store:
+            self._own(server.doors.run(), "say that the door is there")
         self._own(server.reaper.run(), "empty namespaces")
         self._own(server.repair.run(), "repair addresses and ports")
         if server.config.compaction_seconds:
@@ -49,6 +52,7 @@ class Background:
     async def stop(self) -> None:
         """Ends the tasks."""
         self._server.ready = False
+        await self._server.doors.leave()
         self._server.cache.close()
         for task in self._tasks:
             task.cancel()

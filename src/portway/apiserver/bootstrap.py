@@ -11,7 +11,6 @@ Source: plugin/pkg/auth/authorizer/rbac/bootstrappolicy (the facts), KEP for agg
 from __future__ import annotations
 
 import copy
-import ipaddress
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,7 +30,7 @@ _NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 def desired(config: ApiServerConfig) -> Sequence[Object]:
     """Returns the objects that must exist, in order of creation (namespaces first)."""
     namespaces = [{"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}} for name in _NAMESPACES]
-    return [*namespaces, _service_cidr(config), *_roles(), *_bindings(), *_kubernetes(config)]
+    return [*namespaces, _service_cidr(config), *_roles(), *_bindings(), _kubernetes(config)]
 
 
 def reconcile(existing: Object, wanted: Object) -> Object | None:
@@ -85,13 +84,6 @@ def _update_binding(found: Object, wanted: Object) -> None:
         found["subjects"] = subjects + [subject for subject in wanted["subjects"] if subject not in subjects]
 
 
-def _replace(*fields: str) -> Any:
-    def update(found: Object, wanted: Object) -> None:
-        found.update({field: wanted[field] for field in fields})
-
-    return update
-
-
 def _update_service(found: Object, wanted: Object) -> None:
     """The door's port may have changed; the cluster address is immutable."""
     found["spec"]["ports"] = wanted["spec"]["ports"]
@@ -115,8 +107,6 @@ _UPDATES: Mapping[str, Any] = {
     "ClusterRoleBinding": _update_binding,
     "Service": _update_service,
     "ServiceCIDR": _update_ranges,
-    "Endpoints": _replace("subsets"),
-    "EndpointSlice": _replace("endpoints", "ports"),
 }
 
 
@@ -171,16 +161,17 @@ def _service_cidr(config: ApiServerConfig) -> Object:
     }
 
 
-def _kubernetes(config: ApiServerConfig) -> list[Object]:
-    """The service default/kubernetes on the first address of the range, and where the door is.
-
-    A door that is advertised on loopback, or by name, has no endpoints: an Endpoints object can't hold such addresses.
-    """
-    host, _, port = config.advertise_address.rpartition(":")
-    service = {
+def _kubernetes(config: ApiServerConfig) -> Object:
+    """The service default/kubernetes on the first address of the range; its endpoints are `masterendpoints`'."""
+    port = config.advertise_address.rpartition(":")[2]
+    return {
         "kind": "Service",
         "apiVersion": "v1",
-        "metadata": _kubernetes_metadata({"component": "apiserver", "provider": "kubernetes"}),
+        "metadata": {
+            "name": "kubernetes",
+            "namespace": "default",
+            "labels": {"component": "apiserver", "provider": "kubernetes"},
+        },
         "spec": {
             "type": "ClusterIP",
             "clusterIP": address_range(config.service_cidrs[0]).first,
@@ -188,38 +179,3 @@ def _kubernetes(config: ApiServerConfig) -> list[Object]:
             "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": int(port)}],
         },
     }
-    address = _endpoint_address(host.strip("[]"))
-    return [service, *_kubernetes_endpoints(address, int(port))] if address else [service]
-
-
-def _kubernetes_metadata(labels: Mapping[str, str]) -> dict[str, Any]:
-    return {"name": "kubernetes", "namespace": "default", "labels": dict(labels)}
-
-
-def _endpoint_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return None
-    unfit = address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast
-    return None if unfit else address
-
-
-def _kubernetes_endpoints(address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> list[Object]:
-    ports = [{"name": "https", "port": port, "protocol": "TCP"}]
-    return [
-        {
-            "kind": "Endpoints",
-            "apiVersion": "v1",
-            "metadata": _kubernetes_metadata({"endpointslice.kubernetes.io/skip-mirror": "true"}),
-            "subsets": [{"addresses": [{"ip": str(address)}], "ports": ports}],
-        },
-        {
-            "kind": "EndpointSlice",
-            "apiVersion": "discovery.k8s.io/v1",
-            "metadata": _kubernetes_metadata({"kubernetes.io/service-name": "kubernetes"}),
-            "addressType": f"IPv{address.version}",
-            "endpoints": [{"addresses": [str(address)], "conditions": {"ready": True}}],
-            "ports": copy.deepcopy(ports),
-        },
-    ]

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 class ApiServerConfig:
     """Settings of one API server.
 
-    `advertise_address` is the door's "host:port" (the endpoint of default/kubernetes, and what /api tells clients).
+    `advertise_address` is the door's "host:port" (an endpoint of default/kubernetes, and what /api tells clients).
     `service_account_jwks_uri` is where verifiers of tokens find the keys, "" = at that address.
+    `shared_store`: other servers may be on the same store, so that each says by a lease that its door is there.
     `service_cluster_ip_range` is a CIDR, or two of different families with a comma.
     `cluster_cidrs` are the pods' own ranges. `token_users` are the static tokens that TokenReview knows.
     `watch_history` is the number of changes of a kind that are kept for watchers: one that lags further behind is
@@ -35,6 +36,7 @@ class ApiServerConfig:
     token_users: Mapping[str, User] = field(default_factory=dict)
     advertise_address: str = "127.0.0.1:6443"
     service_account_jwks_uri: str = ""
+    shared_store: bool = False
     git_version: str = "v1.36.2+portway"
     max_body_bytes: int = 3 * 1024 * 1024
     watch_history: int = 10_000

@@ -14,8 +14,9 @@ from portway.apiserver.allocator import Allocator, address_range
 from portway.apiserver.cache import Cache, Change, Entry, prefix_of
 from portway.apiserver.claims import CLAIMS, StoredClaims
 from portway.apiserver.config import ApiServerConfig
-from portway.apiserver.kinds.base import Context, Kind, Services, VirtualResource
+from portway.apiserver.kinds.base import OWN_NAME, Context, Kind, Services, VirtualResource
 from portway.apiserver.kinds.namespaces import FINALIZER, NAMESPACE
+from portway.apiserver.masterendpoints import MasterEndpoints
 from portway.apiserver.namespaceconditions import conditions
 from portway.apiserver.namespaces import Left, Reaper
 from portway.apiserver.registry import Preconditions, Registry
@@ -28,7 +29,7 @@ from portway.kube.rbac import KINDS as RBAC_KINDS
 from portway.kube.rbac import RBAC
 from portway.storage import Store
 
-SYSTEM = User("system:apiserver", groups=(MASTERS, "system:authenticated"))
+SYSTEM = User(OWN_NAME, groups=(MASTERS, "system:authenticated"))
 """Who the server itself is when it writes."""
 MANAGER = "kube-apiserver"
 """As what it owns the fields that it writes; upstream's server calls itself so."""
@@ -58,6 +59,7 @@ class Server:
         families = tuple(address_range(cidr).family for cidr in config.service_cidrs)
         self.allocator = Allocator(families, config.service_node_port_range, claims)
         self.repair = Repair(claims, self.allocator, self)
+        self.doors = MasterEndpoints(store, self.cache, self.registry, config, self.own_context)
         self.services = Services(config, self.rbac, self.allocator, self, self.kinds)
         self.reaper = Reaper(self.cache, self.kinds, _Acts(self))
         self.ready = False

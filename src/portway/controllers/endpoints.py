@@ -25,9 +25,10 @@ class EndpointsController(Controller):
 
     async def sync(self, key: Key) -> None:
         service, old = self.caches.services.get(key), self.caches.endpoints.get(key)
-        if service is None:
+        if service is None or (service.get("spec") or {}).get("type") == "ExternalName":
             # The API removes Endpoints with their service. What was written at that very moment is still there; what
-            # somebody made by hand, perhaps before the service, is not ours to remove.
+            # somebody made by hand, perhaps before the service, is not ours to remove. A name elsewhere has none: those
+            # of before would be shown for ever.
             if old is not None and objects.labels(old).get(subsets.MANAGED_BY) == subsets.ENDPOINTS_BY:
                 await self._writer.delete(old)
         elif selector(service):

@@ -4,7 +4,7 @@ from portway.client.protocol import Client
 from portway.controllers import desired, mirror
 from portway.controllers.base import Controller
 from portway.controllers.collections import Caches, Writer
-from portway.controllers.pods import PodFacts, selector, selects
+from portway.controllers.pods import PodFacts, selector, selects, selects_pods
 from portway.controllers.queue import Key, WorkQueue
 from portway.controllers.slicing import Plan, plan
 from portway.kube import objects
@@ -99,7 +99,7 @@ class EndpointSliceMirroringController(Controller):
     async def sync(self, key: Key) -> None:
         existing = [one for one in self.caches.endpointslices.under(key) if managed_by(one, mirror.MIRRORED_BY)]
         service, endpoints = self.caches.services.get(key), self.caches.endpoints.get(key)
-        if service is None or selector(service) or endpoints is None or not mirror.is_mirrored(endpoints):
+        if service is None or selects_pods(service) or endpoints is None or not mirror.is_mirrored(endpoints):
             await carry_out(self._writer, Plan(delete=existing))
             return
         todo = plan(existing, mirror.wishes(endpoints), mirror.template(endpoints))

@@ -80,6 +80,11 @@ def selector(service: Object) -> Mapping[str, str]:
     return {} if spec.get("type") == "ExternalName" else spec.get("selector") or {}
 
 
+def selects_pods(service: Object) -> bool:
+    """Whether a service has a selector, be it one that its type makes nothing of."""
+    return bool((service.get("spec") or {}).get("selector"))
+
+
 def service_indexes(service: Object) -> Iterable[Hashable]:
     """A service that selects is found by one pair of its selector: the pods it wants all have it among their labels."""
     chosen = selector(service)

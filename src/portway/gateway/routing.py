@@ -110,7 +110,7 @@ class Router:
         if by_port is None:
             raise not_found("services", target.name)
         named = by_port.get(port.name, ())
-        offered = [a for a in named if self._valid(namespace, a)]
+        offered = [a for a in named if self._valid(namespace, a) and not _is_door(namespace, target.name)]
         found = [a for a in offered if a.ready] or [a for a in offered if a.serving and a.terminating]
         if not found:
             raise ServiceUnavailable(f'no endpoints available for service "{_spelled(target)}"')
@@ -159,6 +159,11 @@ class Router:
         if not self._policy.allows(host):
             raise BadRequest("address not allowed")
         return Location(((host, port),), tls, spellings, watched, kubelet=kubelet)
+
+
+def _is_door(namespace: str, name: str) -> bool:
+    """Whether a service is the cluster's API itself: a door that proxied to it would proxy to itself."""
+    return (namespace, name) == ("default", "kubernetes")
 
 
 def service_port(service: Service, target: TargetId) -> ServicePort:

@@ -79,9 +79,14 @@ def _port(service: Service, port: ServicePort, link: Link) -> Entry:
         found["name"] = port.name
     if port.app_protocol:
         found["appProtocol"] = port.app_protocol
-    if port.protocol == "TCP" and (url := link(service, port)):
+    if port.protocol == "TCP" and not _is_api(service) and (url := link(service, port)):
         found["url"] = url
     return found
+
+
+def _is_api(service: Service) -> bool:
+    """Whether it is the API that shows this: no link leads through the API to itself."""
+    return (service.namespace, service.name) == ("default", "kubernetes")
 
 
 def readiness(view: ClusterState, service: Service) -> tuple[int, int]:

@@ -37,6 +37,10 @@ VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update
 """The verbs that every stored kind has, in discovery's order."""
 
 
+OWN_NAME = "system:apiserver"
+"""The user's name when the server itself writes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column of a Table (meta.k8s.io/v1): `priority` 1 is shown by `-o wide` only."""

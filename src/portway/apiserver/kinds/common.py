@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import chain, islice
 from typing import Any
 
-from portway.apiserver.kinds.base import Column, Columns
+from portway.apiserver.kinds.base import OWN_NAME, Column, Columns, Context
 from portway.kube import names
 from portway.kube.errors import Cause, forbidden_field, invalid_value, not_supported, required
 from portway.kube.objects import Object, human_duration
@@ -212,6 +212,21 @@ def routable(field: str, value: str, cluster_cidrs: tuple[str, ...] = ()) -> Ite
         yield invalid_value(field, value, "may not be in the link-local range (169.254.0.0/16, fe80::/10)")
     if _link_local_multicast(address):
         yield invalid_value(field, value, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)")
+
+
+def door_cidrs(obj: Object, ctx: Context) -> tuple[str, ...]:
+    """Returns the ranges whose addresses are none that upstream would call special, for `routable`.
+
+    They are the pods' ranges. In default/kubernetes it is also where the door itself is, which may be on loopback: what
+    the server writes there, and the address that it is known by. Nobody can make other loopback addresses endpoints.
+    """
+    config, metadata = ctx.services.config, obj["metadata"]
+    if (metadata.get("namespace"), metadata.get("name", "").partition("-")[0]) != ("default", "kubernetes"):
+        return config.cluster_cidrs
+    if ctx.user.name == OWN_NAME:
+        return (*config.cluster_cidrs, "127.0.0.0/8", "::1/128")
+    door = address_of(config.advertise_address.rpartition(":")[0].strip("[]"))
+    return (*config.cluster_cidrs, str(door)) if door else config.cluster_cidrs
 
 
 def _link_local_multicast(address: IPAddress) -> bool:

@@ -29,13 +29,13 @@ class EndpointsStrategy(Strategy):
 
     def validate_create(self, obj: Object, ctx: Context) -> list[Cause]:
         """Upstream's rules for subsets."""
-        return common.first(_causes(obj, ctx.services.config.cluster_cidrs))
+        return common.first(_causes(obj, common.door_cidrs(obj, ctx)))
 
     def validate_update(self, new: Object, old: Object, ctx: Context) -> list[Cause]:
         """The same; subsets that didn't change are as good as they were."""
         if new.get("subsets") == old.get("subsets"):
             return []
-        return common.first(_causes(new, ctx.services.config.cluster_cidrs))
+        return common.first(_causes(new, common.door_cidrs(new, ctx)))
 
 
 def _causes(obj: Object, cluster_cidrs: tuple[str, ...]) -> Iterator[Cause]:

@@ -33,11 +33,11 @@ class EndpointSliceStrategy(Strategy):
 
     def validate_create(self, obj: Object, ctx: Context) -> list[Cause]:
         """Upstream's rules for the slice."""
-        return common.first(_causes(obj, ctx.services.config.cluster_cidrs))
+        return common.first(_causes(obj, common.door_cidrs(obj, ctx)))
 
     def validate_update(self, new: Object, old: Object, ctx: Context) -> list[Cause]:
         """The same; the family may not change."""
-        causes = _causes(new, ctx.services.config.cluster_cidrs)
+        causes = _causes(new, common.door_cidrs(new, ctx))
         return common.first(causes, common.unchanged("addressType", new.get("addressType"), old.get("addressType")))
 
     def generation(self, new: Object, old: Object) -> bool:
