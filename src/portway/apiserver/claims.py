@@ -156,7 +156,7 @@ def _address(address: str, parent: Mapping[str, str]) -> Object:
     return {
         "apiVersion": IP_ADDRESS.api_version,
         "kind": IP_ADDRESS.kind,
-        "metadata": {"name": address, "labels": {MANAGED_BY: ALLOCATOR, _FAMILY: family_of(address)}},
+        "metadata": {"name": address, "labels": {_FAMILY: family_of(address), MANAGED_BY: ALLOCATOR}},
         "spec": {"parentRef": dict(parent)},
     }
 
