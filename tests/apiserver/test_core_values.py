@@ -13,7 +13,7 @@ from portway.apiserver import continuation, metadata
 from portway.apiserver.continuation import Continuation
 from portway.apiserver.handlers.common import warning
 from portway.apiserver.kinds import KINDS
-from portway.apiserver.negotiation import Representation, negotiate
+from portway.apiserver.negotiation import PROTOBUF, Offer, Representation, negotiate, negotiate_refusal
 from portway.apiserver.options import list_options, write_options
 from portway.apiserver.reviews import VIRTUAL
 from portway.apiserver.routing import Route, Router, VirtualRoute
@@ -21,6 +21,7 @@ from portway.kube import names
 from portway.kube.attributes import parse
 from portway.kube.errors import BadRequest, Invalid, NotAcceptable, StatusError
 
+BINARY = "application/vnd.kubernetes.protobuf"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 ROUTER = Router(KINDS, VIRTUAL)
 
@@ -31,7 +32,21 @@ ROUTER = Router(KINDS, VIRTUAL)
         ("", False, Representation()),
         ("*/*", False, Representation()),
         ("application/*", False, Representation()),
-        ("application/vnd.kubernetes.protobuf,application/json", True, Representation()),
+        (f"{BINARY},application/json", True, PROTOBUF),
+        (f"application/json,{BINARY}", True, Representation()),
+        (f"{BINARY};q=0.5,application/json", False, Representation()),
+        (f"*/*,{BINARY}", False, PROTOBUF),
+        (f"{BINARY};stream=watch,application/json", False, PROTOBUF),
+        (f"{BINARY};stream=other,application/json", False, Representation()),
+        (f"{BINARY};as=Table;v=v1;g=meta.k8s.io,{TABLE}", True, Representation(target="Table")),
+        (f"{BINARY};as=Table;v=v1;g=meta.k8s.io,{BINARY}", True, PROTOBUF),
+        (
+            f"{BINARY};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json",
+            True,
+            Representation("protobuf", "PartialObjectMetadata"),
+        ),
+        ("application/cbor,application/json;q=0.1", False, Representation()),
+        ("application/*, application/yaml", False, Representation("yaml")),
         ("application/yaml", False, Representation("yaml")),
         ("application/json;q=0.1, application/yaml;q=0.9", False, Representation("yaml")),
         (f"{TABLE},application/json", True, Representation(target="Table")),
@@ -51,14 +66,15 @@ ROUTER = Router(KINDS, VIRTUAL)
     ],
 )
 def test_the_first_acceptable_representation_is_chosen(accept: str, listing: bool, wanted: Representation) -> None:
-    assert negotiate(accept, None, "kubectl", listing=listing) == wanted
+    assert negotiate(accept, None, "kubectl", Offer(listing=listing)) == wanted
 
 
 @pytest.mark.parametrize(
     "accept",
     [
         "text/html",
-        "application/vnd.kubernetes.protobuf",
+        "application/cbor",
+        f"{BINARY};as=Table;v=v1;g=meta.k8s.io",
         "application/json;as=Table;v=v2;g=meta.k8s.io",
         "application/json;as=PartialObjectMetadata;g=other;v=v1",
         "application/json;q=0",
@@ -67,6 +83,40 @@ def test_the_first_acceptable_representation_is_chosen(accept: str, listing: boo
 def test_what_cannot_be_produced_is_not_acceptable(accept: str) -> None:
     with pytest.raises(NotAcceptable, match="only the following media types are accepted"):
         negotiate(accept, None, "")
+
+
+@pytest.mark.parametrize(
+    ("accept", "offer", "listed"),
+    [
+        ("text/html", Offer(), f"application/json, application/yaml, {BINARY}"),
+        (BINARY, Offer(protobuf=False), "application/json, application/yaml"),
+        ("application/yaml", Offer(stream=True), f"application/json;stream=watch, {BINARY};stream=watch"),
+    ],
+)
+def test_a_refusal_lists_what_is_offered(accept: str, offer: Offer, listed: str) -> None:
+    with pytest.raises(NotAcceptable) as caught:
+        negotiate(accept, None, "", offer)
+    assert str(caught.value) == f"only the following media types are accepted: {listed}"
+
+
+@pytest.mark.parametrize(
+    ("accept", "wanted"),
+    [
+        (f"{BINARY},application/json", PROTOBUF),
+        (f"{BINARY};as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json", Representation()),
+        (TABLE, Representation()),
+        ("text/html", Representation()),
+        ("application/yaml", Representation("yaml")),
+    ],
+)
+def test_errors_are_told_in_the_form_that_was_asked_for_and_in_json_to_the_rest(
+    accept: str, wanted: Representation
+) -> None:
+    assert negotiate_refusal(accept, None, "") == wanted
+
+
+def test_where_targets_are_ignored_the_object_itself_is_given() -> None:
+    assert negotiate(TABLE, None, "", Offer(targets="ignored")) == Representation()
 
 
 @pytest.mark.parametrize(

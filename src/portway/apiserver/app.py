@@ -23,7 +23,7 @@ from portway.apiserver.http import ClientGone, Receive, Request, Response, Scope
 from portway.apiserver.kinds import KINDS
 from portway.apiserver.kinds.base import Bootstrap, Kind, VirtualResource
 from portway.apiserver.kinds.workloads import WORKLOADS
-from portway.apiserver.negotiation import Representation
+from portway.apiserver.negotiation import Representation, negotiate_refusal
 from portway.apiserver.openapi import OpenApi
 from portway.apiserver.openid import IssuerDiscovery
 from portway.apiserver.reviews import VIRTUAL
@@ -99,19 +99,21 @@ class Application:
 
     async def _http(self, scope: Scope, receive: Receive, send_: Send) -> None:
         method = scope["method"]
+        request: Request | None = None
         try:
-            answer = await self._answer(Request(scope, receive, self.server.config.max_body_bytes))
+            request = Request(scope, receive, self.server.config.max_body_bytes)
+            answer = await self._answer(request)
         except ClientGone:
             return
         except StatusError as error:
-            answer = refusal(error)
+            answer = refusal(error, request)
         except ValueTooLarge as error:
-            answer = refusal(RequestEntityTooLarge(f"Request entity too large: {error}"))
+            answer = refusal(RequestEntityTooLarge(f"Request entity too large: {error}"), request)
         except StorageError as error:
-            answer = refusal(ServiceUnavailable(f"the store refuses: {error}"))
+            answer = refusal(ServiceUnavailable(f"the store refuses: {error}"), request)
         except Exception:
             _log.exception("%s %s failed", method, scope["path"])
-            answer = refusal(InternalError("Internal error occurred: see the server's log", details={}))
+            answer = refusal(InternalError("Internal error occurred: see the server's log", details={}), request)
         if not any(name == b"cache-control" for name, _ in answer.headers):
             answer.headers.append(_NO_CACHE)
         # A peer that stops reading is cut off; what it was sent before is all it gets.
@@ -161,12 +163,20 @@ class Application:
             raise method_not_allowed()
 
 
-def refusal(error: StatusError) -> Response:
-    """Returns the answer to a request that an error ended: its Status, with the headers that go with it."""
-    headers = [(b"retry-after", str(error.retry_after).encode())] if error.retry_after is not None else []
-    answer = render.answer(error.code, error.status(), Representation())
-    answer.headers += headers
+def refusal(error: StatusError, request: Request | None = None) -> Response:
+    """Returns the answer to a request that an error ended: its Status, with the headers that go with it.
+
+    It is in the form that the client asked for, JSON where there is none (or no request that could tell).
+    """
+    wanted = Representation() if request is None else _wanted(request)
+    answer = render.answer(error.code, error.status(), wanted)
+    if error.retry_after is not None:
+        answer.headers.append((b"retry-after", str(error.retry_after).encode()))
     return answer
+
+
+def _wanted(request: Request) -> Representation:
+    return negotiate_refusal(request.headers(b"accept"), request.params.get("pretty"), request.header(b"user-agent"))
 
 
 def create_app(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -68,7 +68,12 @@ async def decode(body: bytes, content_type: str, expected: Expected, *, strict: 
 
 
 def _decode(body: bytes, media: str, expected: Expected, strict: bool) -> Decoded:
-    parse = {"application/json": _json, "application/yaml": _yaml, protobuf.MEDIA_TYPE: _protobuf}.get(media)
+    parsers: Mapping[str, Callable[[bytes], Any]] = {
+        "application/json": _json,
+        "application/yaml": _yaml,
+        protobuf.MEDIA_TYPE: lambda raw: _protobuf(raw, expected),
+    }
+    parse = parsers.get(media)
     if parse is None:
         raise UnsupportedMediaType(
             f"the body of the request was in an unknown format - accepted media types include: {', '.join(ACCEPTED)}"
@@ -162,9 +167,9 @@ def _json(body: bytes) -> Any:
         raise _Unreadable(str(error) if body else "unexpected end of JSON input") from error
 
 
-def _protobuf(body: bytes) -> Any:
+def _protobuf(body: bytes, expected: Expected) -> Any:
     try:
-        return protobuf.decode(body)
+        return protobuf.decode(body, (expected.api_version, expected.kind))
     except protobuf.ProtobufError as error:
         raise BadRequest(str(error)) from error
 

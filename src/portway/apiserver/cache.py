@@ -2,7 +2,7 @@
 
 One watch over the whole registry keeps the one order of revisions. Each kind has a `Shelf`: its entries by key, and its
 latest changes as a log that watchers follow (`feed`). Nothing is written here (`registry`), and nothing rendered but an
-entry's own JSON.
+entry's own JSON and protobuf.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from portway.apiserver import storedform
+from portway.apiserver import protobufwriter, storedform
 from portway.apiserver.feed import Feed
 from portway.apiserver.kinds.base import Kind
 from portway.kube.errors import ServiceUnavailable, too_large_resource_version
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 class Entry:
     """One stored object at one revision. It is decoded when somebody asks for it; most are only ever passed on."""
 
-    __slots__ = ("_obj", "_stored", "cells", "key", "revision")
+    __slots__ = ("_message", "_obj", "_stored", "cells", "key", "revision")
 
     def __init__(self, key: str, stored: bytes, revision: int) -> None:
         """`stored` is the object's JSON as the store has it, without a resourceVersion."""
@@ -46,6 +46,7 @@ class Entry:
         self.revision = revision
         self._stored = stored
         self._obj: Object | None = None
+        self._message: bytes | None = None
         self.cells: Cells | None = None
         """What `tablejson` keeps of the object's row in a Table."""
 
@@ -108,6 +109,19 @@ class Entry:
         if self._obj is None and not kind.from_storage:
             found = storedform.metadata(self._stored, kind.api_version, kind.kind, self.revision)
         return found or orjson.dumps(self.view(kind)["metadata"])
+
+    def message(self, kind: Kind) -> bytes:
+        """The object's protobuf as it stands in a list: without envelope. Made once."""
+        if kind.from_storage:
+            return _message(kind, kind.from_storage(self.obj))
+        if self._message is None:
+            # What is passed on as bytes from now on need not be kept decoded too.
+            self._message = _message(kind, self._decoded() if self._obj is None else self._obj)
+        return self._message
+
+    def protobuf(self, kind: Kind) -> bytes:
+        """The object's protobuf as it stands alone: in its envelope."""
+        return protobufwriter.envelope(kind.api_version, kind.kind, self.message(kind))
 
 
 class Change:
@@ -400,6 +414,10 @@ def _entry(kv: KeyValue) -> Entry:
 def prefix_of(key: str) -> str:
     """Returns the prefix of the kind that a key is of: "/registry/core/pods/ns/name" → "/registry/core/pods/"."""
     return "/".join(key.split("/", 4)[:4]) + "/"
+
+
+def _message(kind: Kind, obj: Object) -> bytes:
+    return protobufwriter.write(protobufwriter.message_name(kind.api_version, kind.kind), obj)
 
 
 def _item(obj: Object) -> bytes:

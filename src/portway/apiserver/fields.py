@@ -1,13 +1,15 @@
 """The fields of the API's messages: numbers, JSON names and types, read once from data/protobuf-fields.json.
 
-The data file holds, per message and field number, `[optional|required|inline] [repeated] TYPE NAME`:
+The data file holds, per message and field number, `[optional|required|inline|struct] [repeated] TYPE NAME`:
 
 - `optional`: a pointer in upstream's Go types, so that zero is a value of its own ("false" isn't "unset");
 - `required`: written to JSON even when zero or empty (no `omitempty`);
 - `inline`: the fields of the message stand beside its siblings in JSON (Go's embedded structs);
+- `struct`: a message that isn't a pointer upstream, so that protobuf has it even when nothing is in it;
 - TYPE: string, bytes, bool, int32, int64, the name of a message, or `map<string,TYPE>`.
 
-Who uses it: `protobuf` (bytes → JSON), `conform` (which JSON fields exist, of which type) and `schema` (merge keys).
+Who uses it: `protobuf` (bytes → JSON), `protobufwriter` (JSON → bytes), `conform` (which JSON fields exist, of which
+type) and `schema` (merge keys).
 Source: the protobuf tags of k8s.io/api and k8s.io/apimachinery v1.36.
 """
 
@@ -43,7 +45,7 @@ class Field:
     repeated: bool
     map: bool
     presence: str
-    """"optional", "required", "inline" or ""."""
+    """"optional", "required", "inline", "struct" or ""."""
 
     @property
     def keeps_zero(self) -> bool:

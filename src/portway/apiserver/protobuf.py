@@ -4,8 +4,7 @@ One decoder for every message of `fields`, because kubectl from 1.32 on sends `a
 `create NOUN` in this encoding and has no fallback. The result is what Go's JSON encoder would print of the decoded
 struct: zero values vanish unless the field is a pointer, times are RFC 3339, bytes are base64.
 
-Encoding isn't here: answers are JSON always, which typed clients accept. Neither is validation: what comes out is
-treated like any JSON body.
+The other direction is `protobufwriter`. Validation isn't here: what comes out is treated like any JSON body.
 
 Source: protobuf.dev/programming-guides/encoding, the generated code of gogo/protobuf, and
 k8s.io/apimachinery/pkg/runtime/serializer/protobuf (the envelope).
@@ -59,14 +58,16 @@ class UnknownKindError(ProtobufError):
         self.kind = kind
 
 
-def decode(body: bytes) -> dict[str, Any]:
+def decode(body: bytes, expected: tuple[str, str] = ("", "")) -> dict[str, Any]:
     """Returns the object in `body`: the four bytes `k8s\\0`, then the message runtime.Unknown that holds it.
 
+    `expected` is the (apiVersion, kind) of one whose envelope leaves them out, as upstream's decoder has its default.
     Raises ProtobufError, and nothing else, for anything that isn't one.
     """
     if not body.startswith(MAGIC):
         raise ProtobufError("provided data does not appear to be a protobuf message, expected prefix 6b 38 73 00")
     raw, api_version, kind = _envelope(body[len(MAGIC) :])
+    api_version, kind = api_version or expected[0], kind or expected[1]
     if not api_version or not kind:
         raise ProtobufError("the object has no apiVersion or no kind")
     message = message_for(api_version, kind)

@@ -1,7 +1,7 @@
 """Entries → the bytes of an answer, in the representation that the client asked for.
 
-A plain JSON list is put together from the JSON that each entry keeps; everything else is made in slices, so that a long
-list lets other requests through. Watch events are rendered once for all watchers that want the same.
+A plain list is put together from the JSON or the protobuf that each entry keeps; everything else is made in slices, so
+that a long list lets other requests through. Watch events are rendered once for all watchers that want the same.
 """
 
 from __future__ import annotations
@@ -14,20 +14,24 @@ from typing import Any
 import orjson
 import yaml
 
-from portway.apiserver import table, tablejson
+from portway.apiserver import protobufwriter, table, tablejson
 from portway.apiserver.cache import Change, Entry
 from portway.apiserver.http import Response
 from portway.apiserver.kinds.base import Kind
-from portway.apiserver.negotiation import PARTIAL_LIST, Representation
+from portway.apiserver.negotiation import PARTIAL, PARTIAL_LIST, Representation
+from portway.apiserver.protobuf import ProtobufError
 from portway.kube.errors import InternalError
 from portway.kube.objects import Object
 
+_PARTIAL = f"meta.v1.{PARTIAL}"
 _SLICE = 250
 """Objects that are rendered before other tasks may run."""
 
 
 def dump(value: Any, representation: Representation) -> bytes:
-    """Returns any JSON value in the answer's format."""
+    """Returns any JSON value in the answer's format; for protobuf it must be an object of a kind that has a message."""
+    if representation.media == "protobuf":
+        return _protobuf(value)
     if representation.media == "yaml":
         return yaml.dump(value, Dumper=yaml.CSafeDumper, allow_unicode=True, default_flow_style=False).encode()
     try:
@@ -35,6 +39,13 @@ def dump(value: Any, representation: Representation) -> bytes:
             return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
     except orjson.JSONEncodeError as error:
+        raise InternalError(f"Internal error occurred: the answer can't be written: {error}") from error
+
+
+def _protobuf(obj: Object) -> bytes:
+    try:
+        return protobufwriter.encode(obj)
+    except ProtobufError as error:
         raise InternalError(f"Internal error occurred: the answer can't be written: {error}") from error
 
 
@@ -60,6 +71,8 @@ async def many(
     """Returns an answer that is a list of a kind."""
     if representation == Representation():
         return Response(200, await _plain_list(kind, entries, metadata))
+    if representation.media == "protobuf":
+        return Response(200, await _protobuf_list(kind, entries, metadata, representation), representation.content_type)
     if representation.media == "json" and representation.target and not representation.pretty:
         return Response(200, await _spliced_list(kind, entries, metadata, representation, include))
     value: Object
@@ -120,6 +133,23 @@ async def _spliced_list(
     return b"%b%b]}\n" % (orjson.dumps(value)[:-2], b",".join(items))
 
 
+async def _protobuf_list(
+    kind: Kind, entries: Sequence[Entry], metadata: Object, representation: Representation
+) -> bytes:
+    items: list[bytes] = []
+    for start in range(0, len(entries), _SLICE):
+        batch = entries[start : start + _SLICE]
+        if representation.target:
+            items += [protobufwriter.write(_PARTIAL, {"metadata": entry.view(kind)["metadata"]}) for entry in batch]
+        else:
+            items += [entry.message(kind) for entry in batch]
+        await asyncio.sleep(0)
+    raw = protobufwriter.list_of(metadata, items)
+    if representation.target:
+        return protobufwriter.envelope(f"meta.k8s.io/{representation.version}", PARTIAL_LIST, raw)
+    return protobufwriter.envelope(kind.api_version, kind.list_kind, raw)
+
+
 async def _rows(kind: Kind, entries: Sequence[Entry], include: str, version: str) -> list[Any]:
     rows: list[Any] = []
     now = time.time()
@@ -132,12 +162,12 @@ async def _rows(kind: Kind, entries: Sequence[Entry], include: str, version: str
 def event(
     kind: Kind, change: Change, type_: str, representation: Representation, include: str, *, first: bool
 ) -> bytes:
-    """Returns a change as a line of a watch. `type_` is what it is to this watcher; `first` adds a Table's columns."""
+    """Returns a change as a watch's event. `type_` is what it is to this watcher; `first` adds a Table's columns."""
     key = (kind.group, type_, representation, include, first)
-    line = change.rendered.get(key)
-    if line is None:
-        line = change.rendered[key] = _event(kind, change, type_, representation, include, first)
-    return line
+    rendered = change.rendered.get(key)
+    if rendered is None:
+        rendered = change.rendered[key] = _event(kind, change, type_, representation, include, first)
+    return rendered
 
 
 def _event(kind: Kind, change: Change, type_: str, representation: Representation, include: str, first: bool) -> bytes:
@@ -145,21 +175,25 @@ def _event(kind: Kind, change: Change, type_: str, representation: Representatio
     if type_ == "DELETED" and change.type != "DELETED" and change.previous is not None:
         # It left the selection: the state that was selected, at the revision of the change that took it out.
         entry = change.previous.at(entry.revision)
-    return line(kind, type_, entry, representation, include, first=first)
+    return shown(kind, type_, entry, representation, include, first=first)
 
 
-def line(kind: Kind, type_: str, entry: Entry, representation: Representation, include: str, *, first: bool) -> bytes:
-    """Returns one line of a watch that shows an entry."""
+def shown(kind: Kind, type_: str, entry: Entry, representation: Representation, include: str, *, first: bool) -> bytes:
+    """Returns one event of a watch that shows an entry."""
+    if representation.media == "protobuf":
+        whole = not representation.target
+        obj = entry.protobuf(kind) if whole else _protobuf(table.partial(entry.view(kind), representation.version))
+        return protobufwriter.frame(type_, obj)
     if not representation.target:
-        shown = entry.json(kind)
+        text = entry.json(kind)
     elif representation.target == "Table":
         rows = [table.row(kind, entry.view(kind), time.time(), include, representation.version)]
         columns = table.definitions(kind) if first else []
         metadata = {"resourceVersion": str(entry.revision)}
-        shown = orjson.dumps(table.table(representation.version, metadata, columns, rows))
+        text = orjson.dumps(table.table(representation.version, metadata, columns, rows))
     else:
-        shown = tablejson.partial(kind, entry, representation.version)
-    return b'{"type":"%b","object":%b}\n' % (type_.encode(), shown)
+        text = tablejson.partial(kind, entry, representation.version)
+    return b'{"type":"%b","object":%b}\n' % (type_.encode(), text)
 
 
 def bookmark(kind: Kind, revision: int, representation: Representation, *, initial: bool) -> bytes:
@@ -173,9 +207,15 @@ def bookmark(kind: Kind, revision: int, representation: Representation, *, initi
         obj = table.table(representation.version, {"resourceVersion": str(revision)}, [], rows)
     elif representation.target:
         obj = table.partial(obj, representation.version)
-    return orjson.dumps({"type": "BOOKMARK", "object": obj}) + b"\n"
+    return _made("BOOKMARK", obj, representation)
 
 
-def error(status: Object) -> bytes:
-    """Returns an ERROR, the last line of a watch that can't go on."""
-    return orjson.dumps({"type": "ERROR", "object": status}) + b"\n"
+def error(status: Object, representation: Representation) -> bytes:
+    """Returns an ERROR, the last event of a watch that can't go on."""
+    return _made("ERROR", status, representation)
+
+
+def _made(type_: str, obj: Object, representation: Representation) -> bytes:
+    if representation.media == "protobuf":
+        return protobufwriter.frame(type_, _protobuf(obj))
+    return orjson.dumps({"type": type_, "object": obj}) + b"\n"

@@ -7,9 +7,10 @@ from itertools import accumulate, islice
 
 from portway.apiserver import body, metadata, render, table
 from portway.apiserver.body import Expected
+from portway.apiserver.fields import message_for
 from portway.apiserver.http import Request, Response
 from portway.apiserver.kinds.base import Context, Kind
-from portway.apiserver.negotiation import Representation, negotiate
+from portway.apiserver.negotiation import Offer, Representation, negotiate
 from portway.apiserver.options import WriteOptions
 from portway.apiserver.routing import Route
 from portway.apiserver.server import Server
@@ -22,15 +23,14 @@ _TOTAL, _EACH, _MOST = 4096, 256, 50
 """Characters of all warnings of one answer and of one of many; how many there are at most."""
 
 
-def representation(request: Request, *, listing: bool = False, plain: bool = False) -> Representation:
+def representation(request: Request, offer: Offer) -> Representation:
     """Returns how the client wants its answer; raises NotAcceptable."""
-    return negotiate(
-        request.headers(b"accept"),
-        request.params.get("pretty"),
-        request.header(b"user-agent"),
-        listing=listing,
-        plain=plain,
-    )
+    return negotiate(request.headers(b"accept"), request.params.get("pretty"), request.header(b"user-agent"), offer)
+
+
+def offer(kind: Kind, *, listing: bool = False, stream: bool = False) -> Offer:
+    """Returns what answers about a kind can be made as."""
+    return Offer(message_for(kind.api_version, kind.kind) is not None, listing, stream)
 
 
 def expected(kind: Kind) -> Expected:
@@ -78,9 +78,8 @@ def check_place(obj: Object, route: Route) -> None:
 
 def written(status: int, kind: Kind, obj: Object, request: Request, ctx: Context) -> Response:
     """Returns the answer to a write."""
-    answer = render.one(
-        status, kind, obj, representation(request), table.include_of(request.params.get("includeObject", ""))
-    )
+    include = table.include_of(request.params.get("includeObject", ""))
+    answer = render.one(status, kind, obj, representation(request, offer(kind)), include)
     answer.headers += warnings(ctx.warnings)
     return answer
 

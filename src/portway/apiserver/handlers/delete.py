@@ -7,6 +7,7 @@ from portway.apiserver.handlers.common import representation, written
 from portway.apiserver.handlers.deleteoptions import delete_options
 from portway.apiserver.http import Request, Response
 from portway.apiserver.kinds.base import Kind
+from portway.apiserver.negotiation import Offer
 from portway.apiserver.routing import Route
 from portway.apiserver.server import Server
 from portway.kube.objects import Object
@@ -19,7 +20,7 @@ async def delete(server: Server, request: Request, route: Route) -> Response:
     ctx = server.context(request.user, "delete", route.namespace, route.name, dry_run=options.dry_run)
     obj, gone = await server.registry.delete(kind, ctx, options.preconditions, options.policy)
     if gone and not kind.returns_deleted:
-        return render.answer(200, _success(kind, obj), representation(request, plain=True))
+        return render.answer(200, _success(kind, obj), representation(request, Offer(targets="ignored")))
     return written(200, kind, obj, request, ctx)
 
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from portway.apiserver import render, table
 from portway.apiserver.cache import Entry
-from portway.apiserver.handlers.common import representation
+from portway.apiserver.handlers.common import offer, representation
 from portway.apiserver.handlers.deleteoptions import delete_options
 from portway.apiserver.handlers.list import select
 from portway.apiserver.handlers.selection import Selection
@@ -20,7 +20,7 @@ from portway.kube.errors import Conflict, NotFound
 
 async def delete_collection(server: Server, request: Request, route: Route) -> Response:
     """Answers with the list of what was deleted; an object that was replaced meanwhile is left alone."""
-    wanted = representation(request, listing=True)
+    wanted = representation(request, offer(route.kind, listing=True))
     include = table.include_of(request.params.get("includeObject", ""))
     options = await delete_options(request)
     listing = list_options(request.params, watch=False)

@@ -11,7 +11,7 @@ import asyncio
 from portway.apiserver import continuation, render, table
 from portway.apiserver.cache import Entry
 from portway.apiserver.continuation import INCONSISTENT, Continuation
-from portway.apiserver.handlers.common import representation
+from portway.apiserver.handlers.common import offer, representation
 from portway.apiserver.handlers.selection import Selection
 from portway.apiserver.http import Request, Response
 from portway.apiserver.options import ListOptions, list_options
@@ -27,7 +27,7 @@ _SLICE = 1000
 async def list_objects(server: Server, request: Request, route: Route) -> Response:
     """Answers with the selected objects in key order."""
     options = list_options(request.params, watch=False)
-    wanted = representation(request, listing=True)
+    wanted = representation(request, offer(route.kind, listing=True))
     include = table.include_of(request.params.get("includeObject", ""))
     selection = Selection(route, options)
     entries, metadata = await select(server, selection, options)

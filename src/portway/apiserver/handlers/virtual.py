@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from portway.apiserver import render
 from portway.apiserver.body import Expected
+from portway.apiserver.fields import message_for
 from portway.apiserver.handlers.common import decoded, representation, warnings
 from portway.apiserver.http import Request, Response
+from portway.apiserver.negotiation import Offer
 from portway.apiserver.options import write_options
 from portway.apiserver.routing import VirtualRoute
 from portway.apiserver.server import Server
@@ -14,12 +16,13 @@ from portway.apiserver.server import Server
 async def virtual(server: Server, request: Request, route: VirtualRoute) -> Response:
     """Answers with what the resource's handler makes of the body."""
     resource = route.resource
-    wanted = representation(request, plain=True)
+    api_version = f"{resource.group}/{resource.version}" if resource.group else resource.version
+    has_message = message_for(api_version, resource.kind) is not None
+    wanted = representation(request, Offer(has_message, targets="ignored"))
     options = write_options(request.params, "CreateOptions")
     ctx = server.context(
         request.user, "create", route.namespace, route.name, resource.subresource, dry_run=options.dry_run
     )
-    api_version = f"{resource.group}/{resource.version}" if resource.group else resource.version
     body = await decoded(request, Expected(api_version, resource.kind), options, ctx)
     await server.cache.recent()
     status, obj = await resource.handler(body, ctx)

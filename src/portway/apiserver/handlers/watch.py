@@ -1,4 +1,4 @@
-"""The changes of a collection as they happen: a stream of JSON lines.
+"""The changes of a collection as they happen: a stream of JSON lines, or of protobuf frames.
 
 A watcher is a cursor in the log of the kind, or of the namespace or object that it is about. One that the log has moved
 past (too slow, or too old a start) is told so with an ERROR of 410, and lists afresh. Source: KEP-3157 for the initial
@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 from portway.apiserver import render, table
 from portway.apiserver.cache import Change, Entry, Shelf
 from portway.apiserver.feed import Feed
-from portway.apiserver.handlers.common import representation
+from portway.apiserver.handlers.common import offer, representation
 from portway.apiserver.handlers.selection import Selection
 from portway.apiserver.http import Request, Stream
 from portway.apiserver.negotiation import Representation
@@ -30,12 +31,12 @@ _BATCH = 500
 async def watch(server: Server, request: Request, route: Route) -> Stream:
     """Answers with the stream; what is wrong with the request is refused before it begins."""
     options = list_options(request.params, watch=True)
-    wanted = representation(request)
+    wanted = representation(request, offer(route.kind, stream=True))
     include = table.include_of(request.params.get("includeObject", ""))
     selection = Selection(route, options)
     known = options.resource_version
     await (server.cache.current() if known is None else server.cache.not_older(known))
-    return Stream(_Watcher(server, request, selection, options, wanted, include).lines(), wanted.content_type)
+    return Stream(_Watcher(server, request, selection, options, wanted, include).chunks(), wanted.stream_type)
 
 
 class _Watcher:
@@ -54,8 +55,8 @@ class _Watcher:
         self._request = request
         self._selection = selection
         self._options = options
-        # A watch is JSON lines, whatever else was asked for.
-        self._wanted = Representation(target=wanted.target, version=wanted.version)
+        # Events are never indented, and shared by all watchers that want the same.
+        self._wanted = replace(wanted, pretty=False)
         self._include = include
         self._wake = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -65,8 +66,8 @@ class _Watcher:
         self._deadline = self._clock() + _lifetime(options.timeout, server.config.min_request_timeout)
         self._next_bookmark = self._clock() + server.config.bookmark_seconds
 
-    async def lines(self) -> AsyncGenerator[bytes, None]:
-        """Yields chunks of whole lines until the time is up, the client is gone or the server stops."""
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """Yields chunks of whole events until the time is up, the client is gone or the server stops."""
         shelf, scope = self._server.cache.shelf(self._selection.kind.prefix), self._selection.scope
         feed = shelf.feed(scope)
         feed.follow(self._wake)
@@ -100,10 +101,10 @@ class _Watcher:
             if changes is None:
                 cursor = None
             elif changes:
-                lines = self._chunk(feed, cursor, changes)
+                events = self._chunk(feed, cursor, changes)
                 cursor += len(changes)
-                if lines:
-                    yield lines
+                if events:
+                    yield events
                 if len(changes) == _BATCH:
                     await asyncio.sleep(0)
             else:
@@ -111,7 +112,7 @@ class _Watcher:
                     yield self._bookmark()
                 await self._sleep()
         if cursor is None:
-            yield render.error(self._too_old(feed).status())
+            yield render.error(self._too_old(feed).status(), self._wanted)
         elif self._options.bookmarks and feed.read(cursor, 1) == []:
             yield self._bookmark()
 
@@ -128,24 +129,24 @@ class _Watcher:
 
     def _added(self, entry: Entry) -> bytes:
         first, self._first = self._first, False
-        return render.line(self._selection.kind, "ADDED", entry, self._wanted, self._include, first=first)
+        return render.shown(self._selection.kind, "ADDED", entry, self._wanted, self._include, first=first)
 
     def _chunk(self, feed: Feed, cursor: int, changes: list[Change]) -> bytes:
-        """The lines of the changes behind a cursor; made once for all watchers there that want the same."""
+        """The events of the changes behind a cursor; made once for all watchers there that want the same."""
         want = (self._selection.identity, self._wanted, self._include, self._first)
-        lines = feed.chunk((cursor, len(changes), *want), lambda: self._render(changes))
-        self._first = self._first and not lines
-        return lines
+        events = feed.chunk((cursor, len(changes), *want), lambda: self._render(changes))
+        self._first = self._first and not events
+        return events
 
     def _render(self, changes: list[Change]) -> bytes:
-        lines: list[bytes] = []
+        events: list[bytes] = []
         for change in changes:
             if type_ := self._selection.type_of(change):
-                first = self._first and not lines
-                lines.append(
+                first = self._first and not events
+                events.append(
                     render.event(self._selection.kind, change, type_, self._wanted, self._include, first=first)
                 )
-        return b"".join(lines)
+        return b"".join(events)
 
     def _over(self) -> bool:
         return self._gone or self._server.stopping or self._clock() >= self._deadline
