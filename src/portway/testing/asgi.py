@@ -111,11 +111,12 @@ class Caller:
 
 
 class Lines:
-    """The lines of a stream, as they come."""
+    """The lines of a stream, as they come; or its frames, where it has those (`headers` say which)."""
 
     def __init__(self) -> None:
         self.asked = False
         self.status = 0
+        self.headers: tuple[tuple[str, str], ...] = ()
         self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._start = asyncio.Event()
         self._rest = b""
@@ -125,6 +126,7 @@ class Lines:
         """Takes one message of the application."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            self.headers = tuple((name.decode(), value.decode()) for name, value in message["headers"])
             self._start.set()
         else:
             self._chunks.put_nowait(message.get("body", b""))
@@ -150,6 +152,19 @@ class Lines:
                 return orjson.loads(self._rest) if self._rest else None
             *self._whole, self._rest = (self._rest + chunk).split(b"\n")
         return orjson.loads(self._whole.pop(0))
+
+    async def frame(self) -> bytes | None:
+        """Returns the next frame, without the four bytes of its length; None at the end of the stream."""
+        while len(self._rest) < 4 or len(self._rest) < 4 + int.from_bytes(self._rest[:4], "big"):
+            async with asyncio.timeout(PATIENCE):
+                chunk = await self._chunks.get()
+            if chunk is None:
+                assert not self._rest, "the stream ends within a frame"
+                return None
+            self._rest += chunk
+        end = 4 + int.from_bytes(self._rest[:4], "big")
+        found, self._rest = self._rest[4:end], self._rest[end:]
+        return found
 
 
 async def _run(app: App, scope: dict[str, Any], receive: Callable[[], Awaitable[Message]], lines: Lines) -> None:
