@@ -17,6 +17,7 @@ from portway.testing.asgi import Caller
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
+PROTOBUF = "application/vnd.kubernetes.protobuf"
 PARTIALS = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 
 
@@ -256,6 +257,8 @@ def test_ten_thousand_pods_are_listed_without_stopping_the_server() -> None:
             ("/api/v1/pods", "application/json"),
             ("/api/v1/pods?labelSelector=app%3Da1", "application/json"),
             ("/api/v1/pods", TABLE),
+            ("/api/v1/pods", PROTOBUF),
+            ("/api/v1/pods", f"{PROTOBUF};as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"),
         ):
             pause = await longest_pause(api.admin.request("GET", target, accept=accept))
             assert pause < 4 * yardstick(), (target, accept, pause)
