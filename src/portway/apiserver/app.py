@@ -15,6 +15,7 @@ from contextlib import suppress
 from portway.apiserver import bootstrap as default_bootstrap
 from portway.apiserver import probes, render
 from portway.apiserver.background import Background
+from portway.apiserver.compression import compressed
 from portway.apiserver.config import ApiServerConfig
 from portway.apiserver.discovery import Discovery
 from portway.apiserver.handlers import HANDLERS, virtual
@@ -114,6 +115,8 @@ class Application:
         except Exception:
             _log.exception("%s %s failed", method, scope["path"])
             answer = refusal(InternalError("Internal error occurred: see the server's log", details={}), request)
+        if isinstance(answer, Response) and request is not None:
+            answer = await compressed(answer, request.headers(b"accept-encoding"))
         if not any(name == b"cache-control" for name, _ in answer.headers):
             answer.headers.append(_NO_CACHE)
         # A peer that stops reading is cut off; what it was sent before is all it gets.

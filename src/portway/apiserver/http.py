@@ -23,6 +23,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 JSON = "application/json"
+COMPRESS_BEYOND = 128 * 1024
+"""Upstream's threshold for objects and lists."""
 SEND_TIMEOUT = 60.0
 """Seconds for a peer to take what a stream has sent before it is cut off."""
 
@@ -39,6 +41,8 @@ class Response:
     body: bytes
     content_type: str = JSON
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    compress_beyond: int = COMPRESS_BEYOND
+    """Bytes of a body that are sent as they are, even to whom accepts gzip."""
 
 
 @dataclass(slots=True)

@@ -23,6 +23,8 @@ from portway.apiserver.routing import VirtualKey
 from portway.kube.errors import no_route
 
 TITLE = "Kubernetes API, as Portway serves it"
+_V2_COMPRESS_BEYOND = 1_399
+"""Upstream has another handler for /openapi/v2, which compresses from 1,400 bytes on."""
 
 
 class OpenApi:
@@ -61,7 +63,9 @@ class OpenApi:
             document = openapiv2.merged([self._made(known) for known in sorted(self._groups)], self._info())
             body = openapiv2protobuf.encoded(document) if protobuf else orjson.dumps(document)
             self._documents[name] = body, _digest(body)
-        return _cached(request, *self._documents[name], openapiv2protobuf.MEDIA_TYPE if protobuf else JSON)
+        answer = _cached(request, *self._documents[name], openapiv2protobuf.MEDIA_TYPE if protobuf else JSON)
+        answer.compress_beyond = _V2_COMPRESS_BEYOND
+        return answer
 
     def _url(self, name: str) -> str:
         return f"/openapi/v3/{name}?hash={self._document(name)[1]}"
