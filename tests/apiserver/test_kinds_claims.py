@@ -113,6 +113,25 @@ def test_what_one_server_gives_back_the_other_can_give() -> None:
     two_servers(test, **SMALL)
 
 
+def test_a_namespace_that_goes_gives_back_what_its_services_held() -> None:
+    async def test() -> None:
+        async with InProcessApi() as api:
+            await api.admin.request("POST", "/api/v1/namespaces", {"metadata": {"name": "demo"}})
+            services = SERVICES.replace("default", "demo")
+            made = await asyncio.gather(
+                *(api.admin.request("POST", services, service(f"s{i}", type="NodePort")) for i in range(5))
+            )
+            assert {answer.status for answer in made} == {201}
+            assert len(await claims_of(api.store)) == 10
+            watch = api.store.watch("/registry/core/namespaces/demo", api.store.current_revision())
+            assert (await api.admin.request("DELETE", "/api/v1/namespaces/demo")).status == 200
+            while (await anext(watch)).type != "DELETE":
+                pass
+            assert await claims_of(api.store) == set()
+
+    asyncio.run(test())
+
+
 def test_the_claim_on_an_address_is_an_object_that_says_whose_it_is() -> None:
     async def test() -> None:
         async with InProcessApi() as api:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from portway.apiserver import bootstrap
+from portway.apiserver.background import Background
 from portway.apiserver.masterendpoints import EXPIRE, LEASES, MasterEndpoints, endpoints, own_door, slices
 from portway.storage.memory import MemoryStore
 from portway.testing.api import InProcessApi, settings
@@ -65,6 +67,23 @@ def test_one_server_s_own_door_even_on_loopback(address: str) -> None:
             assert store.current_revision() == before
         async with InProcessApi(store, advertise_address="192.0.2.9:7443") as api:
             assert await known(api) == ["192.0.2.9"]
+
+    asyncio.run(test())
+
+
+def test_the_service_comes_back_when_somebody_deletes_all_services() -> None:
+    async def test() -> None:
+        async with InProcessApi(advertise_address="127.0.0.1:6443") as api:
+            before = (await api.admin.request("GET", f"{DEFAULT}/services/kubernetes")).json()["spec"]
+            assert (await api.admin.request("DELETE", f"{DEFAULT}/services")).status == 200
+            assert (await api.admin.request("DELETE", SLICES)).status == 200
+            assert (await api.admin.request("GET", f"{DEFAULT}/endpoints/kubernetes")).status == 404
+            await Background(api.app.server, bootstrap).keep()
+            assert (await api.admin.request("GET", f"{DEFAULT}/services/kubernetes")).json()["spec"] == before
+            assert await known(api) == ["127.0.0.1"]
+            revision = api.store.current_revision()
+            await Background(api.app.server, bootstrap).keep()
+            assert api.store.current_revision() == revision
 
     asyncio.run(test())
 

@@ -13,6 +13,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from portway.apiserver.kinds.base import Bootstrap
+from portway.apiserver.masterendpoints import RENEW
 from portway.apiserver.server import Server
 from portway.kube.errors import AlreadyExists, NotFound, StatusError
 from portway.kube.objects import Object
@@ -41,8 +42,7 @@ class Background:
                     # Before the first address is taken: services of an older database hold some that nobody claimed.
                     await server.repair.once()
             await server.doors.once()
-        if server.config.shared_store:
-            self._own(server.doors.run(), "say that the door is there")
+            self._own(self._keep(), "keep default/kubernetes")
         self._own(server.reaper.run(), "empty namespaces")
         self._own(server.repair.run(), "repair addresses and ports")
         if server.config.compaction_seconds:
@@ -85,6 +85,21 @@ class Background:
             return
         except StatusError as error:
             _log.warning("%s %s could not be made: %s", kind.kind, name, error)
+
+    async def keep(self) -> None:
+        """Sees to it that default/kubernetes and its endpoints are there, and says that this server's door is."""
+        if self._bootstrap is None:
+            return
+        for wanted in self._bootstrap.desired(self._server.config):
+            if wanted["kind"] == "Service":
+                await self._ensure(self._bootstrap, wanted)
+        await self._server.doors.once()
+
+    async def _keep(self) -> None:
+        """Somebody will delete all services of the namespace: as upstream's, this one comes back."""
+        while True:
+            await asyncio.sleep(RENEW)
+            await self.keep()
 
     async def _compact(self) -> None:
         """Drops the store's history when it is older than one interval; of several servers on it, one does."""

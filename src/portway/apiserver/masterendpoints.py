@@ -10,7 +10,6 @@ The addresses have no targetRef: the proxy verb refuses them, as upstream's does
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import ipaddress
 import logging
@@ -95,7 +94,7 @@ def _metadata(name: str) -> dict[str, object]:
 
 
 class MasterEndpoints:
-    """Keeps them. `run` is to be owned by a task, where several servers share the store."""
+    """Keeps them. `once` is to be called every `RENEW` seconds, for a lease that isn't renewed runs out."""
 
     def __init__(
         self,
@@ -115,12 +114,6 @@ class MasterEndpoints:
         self._context = context
         self._now = now
         self._seen: dict[str, tuple[int, float]] = {}
-
-    async def run(self) -> None:
-        """Renews the lease until cancelled."""
-        while True:
-            await asyncio.sleep(RENEW)
-            await self.once()
 
     async def once(self) -> None:
         """Renews the own lease, drops those that have run out, and writes what follows from the rest."""
