@@ -175,6 +175,12 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         'Invalid value: "example.com/b": may not change once set',
     ),
     (
+        {"type": "LoadBalancer", "externalTrafficPolicy": "Local"},
+        {"healthCheckNodePort": 30001},
+        "spec.healthCheckNodePort",
+        "Forbidden: field is immutable",
+    ),
+    (
         {"ipFamilyPolicy": "RequireDualStack"},
         {"ipFamilies": ["IPv4"]},
         "spec.ipFamilyPolicy",
@@ -282,7 +288,8 @@ def test_whatever_is_done_to_a_service_what_is_claimed_is_what_it_says(changes: 
             )
             assert answer.status in (200, 422, 500), answer.body
             if answer.status == 500:
-                assert "range is full" in answer.json()["message"]
+                message = answer.json()["message"]
+                assert "range is full" in message or "HealthCheck NodePort 30003: provided port is already" in message
             before, spec = copy.deepcopy(spec), answer.json()["spec"] if answer.status == 200 else spec
             assert answer.status == 200 or spec == before
             assert await holdings(api) == held(spec)

@@ -198,21 +198,34 @@ async def _ports(service: Object, old: Object | None, made: Reservation) -> None
         port["nodePort"] = by_number[port["port"]] = number
     wanted = spec.get("healthCheckNodePort", 0)
     if needs_health_check_port(spec) and (not wanted or wanted not in ports_of(old or {})):
-        spec["healthCheckNodePort"] = await _node_port(service, "spec.healthCheckNodePort", wanted, made)
+        spec["healthCheckNodePort"] = await _health_check_port(service, wanted, made)
 
 
 async def _node_port(service: Object, where: str, wanted: int, made: Reservation) -> int:
     """Takes one port, any if `wanted` is 0."""
     try:
-        if wanted:
-            await made.allocator.this_port(wanted, made.service, dry_run=made.dry_run)
-            number = wanted
-        else:
-            given = ports_of(service) if made.dry_run else ()
-            number = await made.allocator.port(made.service, dry_run=made.dry_run, but=given)
+        return await _take_port(service, wanted, made)
     except AllocationError as error:
         if not wanted:
             raise InternalError(f"Internal error occurred: failed to allocate a nodePort: {error}") from error
         raise _invalid(service, where, wanted, str(error)) from error
+
+
+async def _health_check_port(service: Object, wanted: int, made: Reservation) -> int:
+    """The same; that even a wish which can't be fulfilled is an internal error is upstream's."""
+    try:
+        return await _take_port(service, wanted, made)
+    except AllocationError as error:
+        which = "requested HealthCheck NodePort" if wanted else "a HealthCheck NodePort"
+        raise InternalError(f"Internal error occurred: failed to allocate {which} {wanted}: {error}") from error
+
+
+async def _take_port(service: Object, wanted: int, made: Reservation) -> int:
+    if wanted:
+        await made.allocator.this_port(wanted, made.service, dry_run=made.dry_run)
+        number = wanted
+    else:
+        given = ports_of(service) if made.dry_run else ()
+        number = await made.allocator.port(made.service, dry_run=made.dry_run, but=given)
     made.taken.add(number)
     return number

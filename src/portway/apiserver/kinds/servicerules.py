@@ -252,7 +252,7 @@ def _health_check_port(spec: Spec) -> Iterator[Cause]:
 
 
 def update_causes(new: Object, old: Object) -> Iterator[Cause]:
-    """Yields what may not change: the primary address and family, the class of a load balancer."""
+    """Yields what may not change: the primary address and family, a load balancer's class and health check port."""
     after, before = new.get("spec") or {}, old.get("spec") or {}
     if "ExternalName" not in (after.get("type"), before.get("type")):
         yield from _kept("clusterIPs", "clusterIP", after, before)
@@ -264,6 +264,9 @@ def update_causes(new: Object, old: Object) -> Iterator[Cause]:
             before["loadBalancerClass"],
             "may not change once set",
         )
+    changed = after.get("healthCheckNodePort") != before.get("healthCheckNodePort")
+    if changed and needs_health_check_port(before) and needs_health_check_port(after):
+        yield forbidden_field("spec.healthCheckNodePort", common.IMMUTABLE)
 
 
 def _kept(field: str, singular: str, after: Spec, before: Spec) -> Iterator[Cause]:
