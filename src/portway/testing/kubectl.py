@@ -68,6 +68,11 @@ class Result:
     err: str
 
 
+def tidy(code: int, out: str, err: str) -> Result:
+    """Returns what a kubectl did, without what says nothing about the cluster."""
+    return Result(code, _COLOUR.sub("", out), _SKEW.sub("", err))
+
+
 @dataclass(frozen=True)
 class Kubectl:
     """One kubectl with a kubeconfig; what it keeps stays in `directory`."""
@@ -99,11 +104,11 @@ class Kubectl:
             capture_output=True,
             text=True,
             timeout=SECONDS,
-            env=self._environment(environment),
+            env=self.environment(**environment),
             cwd=self.directory,
             check=False,
         )
-        return Result(done.returncode, _COLOUR.sub("", done.stdout), _SKEW.sub("", done.stderr))
+        return tidy(done.returncode, done.stdout, done.stderr)
 
     def ok(self, *argv: str, stdin: Any = None, **environment: str) -> str:
         """Returns what it printed; it must succeed and have nothing to complain about but the age of Endpoints."""
@@ -134,7 +139,7 @@ class Kubectl:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=self._environment({}),
+            env=self.environment(),
             cwd=self.directory,
         ) as process:
             assert process.stdout is not None
@@ -143,7 +148,8 @@ class Kubectl:
             finally:
                 process.kill()
 
-    def _environment(self, more: dict[str, str]) -> dict[str, str]:
+    def environment(self, **more: str) -> dict[str, str]:
+        """What it runs with: a home, a cache and a kubeconfig of its own."""
         return {
             "PATH": os.environ.get("PATH", ""),
             "HOME": str(self.directory),
