@@ -204,3 +204,32 @@ def test_without_descriptors_it_says_so_and_goes_on_when_there_are_some(wires: N
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
     assert fetched(wires, SERVER4, NODE) == b"four"
     assert child(cluster, "portway.gateway.l4") == pid
+
+
+def test_an_endpoint_that_is_a_node_port_of_ours_is_not_dialled(wires: Network, cluster: Cluster) -> None:
+    number = NODE + 7
+    spec = {"type": "NodePort", "ports": [{"port": 80, "nodePort": number}]}
+    write(cluster, "POST", SERVICES, {"metadata": {"name": "round"}, "spec": spec})
+    labels = {"kubernetes.io/service-name": "round", "endpointslice.kubernetes.io/managed-by": "test"}
+    made = {
+        "metadata": {"name": "round", "labels": labels},
+        "addressType": "IPv4",
+        "ports": [{"name": "", "port": number}],
+        "endpoints": [{"addresses": [SERVER4]}],
+    }
+    write(cluster, "POST", SLICES, made)
+    pid = child(cluster, "portway.gateway.l4")
+    held = len(os.listdir(f"/proc/{pid}/fd"))
+
+    def refused() -> bool:
+        try:
+            with entered(wires.client), socket.create_connection((SERVER4, number), 5) as sock:
+                sock.recv(1)
+        except ConnectionResetError:
+            return True
+        except ConnectionRefusedError:
+            return False  # nobody listens yet
+        raise AssertionError("it was connected to something")
+
+    wait_until(refused, "nobody listens")
+    assert len(os.listdir(f"/proc/{pid}/fd")) < held + 20

@@ -11,6 +11,8 @@ import threading
 import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from portway.gateway.settings import Limits
 from portway.testing.cluster import accepts, free_port, wait_until
@@ -415,3 +417,68 @@ def health(port: int) -> tuple[int, dict[str, str], dict[str, object]]:
         answer = connection.getresponse()
         head = {name.lower(): value for name, value in answer.getheaders()}
         return answer.status, head, json.loads(answer.read())
+
+
+def test_an_endpoint_that_does_not_answer_is_given_up_for_another() -> None:
+    with serving(Limits(connect_timeout=1)) as wire, contextlib.ExitStack() as stack:
+        web = wire.server(b"one")
+        silent = stack.enter_context(socket.create_server((pod_address(), web.port), backlog=0))
+        # Nobody accepts: this one fills the queue, and the kernel drops what comes after it.
+        stack.enter_context(socket.create_connection(silent.getsockname(), 5))
+        address = wire.service("web")
+        wire.endpoints("web", endpoint(silent.getsockname()[0]), port=web.port)
+        with connect(address, 80) as sock:
+            wire.endpoints("web", web)
+            sock.sendall(b"x")
+            assert sock.recv(3) == b"one"
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(st.integers(1, 400_000), max_size=6),
+    st.lists(st.integers(1, 400_000), max_size=6),
+    st.booleans(),
+    st.integers(1, 200_000),
+)
+def test_what_goes_in_comes_out_both_ways_however_slowly_it_is_read(
+    up: list[int], down: list[int], server_reads: bool, piece: int
+) -> None:
+    """Both sides send pieces of these sizes and end; the server reads at once, or after it has said all."""
+    sent_up, sent_down = (b"".join(bytes([n % 251]) * size for n, size in enumerate(sizes)) for sizes in (up, down))
+    got: list[bytes] = []
+    done = threading.Event()
+
+    def speak(sock: socket.socket) -> None:
+        writer = threading.Thread(target=say, args=(sock, sent_down, down))
+        writer.start()
+        if not server_reads:
+            writer.join()
+        got.append(hear(sock, piece))
+        writer.join()
+        done.set()
+
+    with serving() as wire, contextlib.ExitStack() as stack:
+        address = wire.service("web")
+        wire.endpoints("web", wire.server(speak))
+        sock = stack.enter_context(connect(address, 80))
+        writer = threading.Thread(target=say, args=(sock, sent_up, up))
+        writer.start()
+        assert hear(sock, piece) == sent_down
+        writer.join()
+        assert done.wait(20)
+    assert got == [sent_up]
+
+
+def say(sock: socket.socket, content: bytes, sizes: list[int]) -> None:
+    place = 0
+    for size in sizes:
+        sock.sendall(content[place : place + size])
+        place += size
+    sock.shutdown(socket.SHUT_WR)
+
+
+def hear(sock: socket.socket, piece: int) -> bytes:
+    found = bytearray()
+    while data := sock.recv(piece):
+        found += data
+    return bytes(found)
