@@ -17,7 +17,7 @@ import pytest
 from portway.testing.cluster import Cluster, started, wait_until
 from portway.testing.demo import admin_token, child
 from portway.testing.namespaces import SERVER4, SERVER6, Network, addresses, entered, network, possible
-from portway.testing.services import Server, saying
+from portway.testing.services import Server, fetch, saying
 
 pytestmark = [
     pytest.mark.slow,
@@ -233,3 +233,29 @@ def test_an_endpoint_that_is_a_node_port_of_ours_is_not_dialled(wires: Network, 
 
     wait_until(refused, "nobody listens")
     assert len(os.listdir(f"/proc/{pid}/fd")) < held + 20
+
+
+def test_without_the_right_to_add_addresses_those_on_loopback_are_served(wires: Network, tmp_path: Path) -> None:
+    without = "setpriv", "--bounding-set", "-net_admin"
+    with (
+        entered(wires.server),
+        started(tmp_path, "--service-cluster-ip-range=127.200.0.0/24", workers=1, reach=(), through=without) as cluster,
+        contextlib.closing(Server(saying(b"one"), socket.create_server(("127.64.9.10", 8080)))),
+    ):
+        spec = {"externalIPs": ["198.51.100.9"], "ports": [{"port": 80}]}
+        made = write(cluster, "POST", SERVICES, {"metadata": {"name": "web"}, "spec": spec})
+        labels = {"kubernetes.io/service-name": "web", "endpointslice.kubernetes.io/managed-by": "test"}
+        pods = {"addressType": "IPv4", "ports": [{"port": 8080}], "endpoints": [{"addresses": ["127.64.9.10"]}]}
+        write(cluster, "POST", SLICES, {"metadata": {"name": "web", "labels": labels}, **pods})
+        assert fetch(made["spec"]["clusterIP"], 80) == b"one"
+
+        def conditions() -> Any:
+            status = json.loads(cluster.request("GET", f"{SERVICES}/web", admin_token(cluster))[1])["status"]
+            return status.get("conditions") or []
+
+        wait_until(conditions, "no condition")
+        (told,) = conditions()
+        assert told["type"] == "portway.dev/PortsError"
+        assert "external address 198.51.100.9:80/TCP cannot be served: adding addresses" in told["message"]
+        assert "needs root (CAP_NET_ADMIN)" in told["message"]
+        assert "cluster addresses" not in cluster.output.read_text()

@@ -101,16 +101,18 @@ def self_signed(directory: Path, name: str) -> tuple[Path, Path]:
 
 
 @contextmanager
-def started(directory: Path, *flags: str, workers: int = 2, reach: tuple[str, ...] = LOOPBACK) -> Iterator[Cluster]:
+def started(
+    directory: Path, *flags: str, workers: int = 2, reach: tuple[str, ...] = LOOPBACK, through: tuple[str, ...] = ()
+) -> Iterator[Cluster]:
     """`portway up` with a data directory of its own; ready when this returns, drained and gone when the block ends.
 
     `reach`: flags that say which of the machine's addresses services are served on. Others than LOOPBACK are for
-    network namespaces.
+    network namespaces. `through`: a command that runs it, as setpriv(1).
     """
     port = free_port()
     data = directory / "data"
     output = directory / "up.log"
-    argv = [sys.executable, "-m", "portway", "up", "--data-dir", str(data), "--secure-port", str(port)]
+    argv = [*through, sys.executable, "-m", "portway", "up", "--data-dir", str(data), "--secure-port", str(port)]
     with output.open("wb") as log:
         process = subprocess.Popen(
             [*argv, "--workers", str(workers), *reach, *flags], stdout=log, stderr=subprocess.STDOUT
