@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from portway.testing.cluster import Cluster, started, wait_until
+from portway.testing.cluster import Cluster, accepts, started, wait_until
 from portway.testing.demo import admin_token, child
-from portway.testing.namespaces import SERVER4, SERVER6, Network, addresses, entered, network, possible
+from portway.testing.namespaces import SERVER4, SERVER6, Network, addresses, entered, ip, network, possible
 from portway.testing.services import Server, fetch, saying
 
 pytestmark = [
@@ -237,12 +237,14 @@ def test_an_endpoint_that_is_a_node_port_of_ours_is_not_dialled(wires: Network, 
 
 def test_without_the_right_to_add_addresses_those_on_loopback_are_served(wires: Network, tmp_path: Path) -> None:
     without = "setpriv", "--bounding-set", "-net_admin"
+    flags = "--service-cluster-ip-range=127.200.0.0/24", "--nodeport-addresses=203.0.113.0/24"
     with (
         entered(wires.server),
-        started(tmp_path, "--service-cluster-ip-range=127.200.0.0/24", workers=1, reach=(), through=without) as cluster,
+        started(tmp_path, *flags, workers=1, reach=(), through=without) as cluster,
         contextlib.closing(Server(saying(b"one"), socket.create_server(("127.64.9.10", 8080)))),
     ):
-        spec = {"externalIPs": ["198.51.100.9"], "ports": [{"port": 80}]}
+        ports = [{"port": 80, "nodePort": NODE + 20}]
+        spec = {"type": "NodePort", "externalIPs": ["198.51.100.9"], "ports": ports}
         made = write(cluster, "POST", SERVICES, {"metadata": {"name": "web"}, "spec": spec})
         labels = {"kubernetes.io/service-name": "web", "endpointslice.kubernetes.io/managed-by": "test"}
         pods = {"addressType": "IPv4", "ports": [{"port": 8080}], "endpoints": [{"addresses": ["127.64.9.10"]}]}
@@ -259,3 +261,8 @@ def test_without_the_right_to_add_addresses_those_on_loopback_are_served(wires: 
         assert "external address 198.51.100.9:80/TCP cannot be served: adding addresses" in told["message"]
         assert "needs root (CAP_NET_ADMIN)" in told["message"]
         assert "cluster addresses" not in cluster.output.read_text()
+
+        assert not accepts(SERVER4, NODE + 20)
+        ip("-n", wires.server, "address", "add", "203.0.113.5/32", "dev", "wire")
+        assert fetched(wires, "203.0.113.5", NODE + 20) == b"one"
+        ip("-n", wires.server, "address", "delete", "203.0.113.5/32", "dev", "wire")

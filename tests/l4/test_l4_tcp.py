@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from portway.gateway.l4.tcp import source_filter
 from portway.gateway.settings import Limits
 from portway.testing.cluster import accepts, free_port, wait_until
 from portway.testing.services import connect, endpoint, fetch, pod_address, service_address, serving
@@ -276,6 +277,13 @@ def test_source_ranges_guard_the_load_balancers_address_alone() -> None:
         assert fetch(balanced, 80, "127.0.3.7") == b"one"
         assert fetch(balanced, 80, "127.0.0.1") == b""
         assert fetch(address, 80, "127.0.0.1") == b"one"
+
+
+def test_a_range_that_is_none_admits_nobody() -> None:
+    admits = source_filter(("nonsense", "192.0.2.0/24"))
+    assert admits is not None
+    assert [admits(address) for address in ("192.0.2.9", "198.51.100.1", "2001:db8::1")] == [True, False, False]
+    assert source_filter(()) is None
 
 
 def test_addresses_that_must_not_be_dialled_are_not_even_as_endpoints() -> None:

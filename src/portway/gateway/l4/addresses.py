@@ -54,7 +54,7 @@ class Addresses:
                 if error.errno in (errno.EPERM, errno.EACCES)
                 else f"interface {self._name} cannot be used: {error.strerror}"
             )
-        self.look()
+        self._look()
 
     def _made(self) -> int:
         netlink = self._netlink
@@ -72,8 +72,11 @@ class Addresses:
             self._name, self._own = LOOPBACK, False
         return socket.if_nametoindex(self._name)
 
-    def look(self) -> bool:
-        """Looks at the machine's addresses; whether they changed."""
+    def changed(self) -> bool:
+        """Whether the machine's own addresses are others than at the last look; they are looked at again if so."""
+        return self._netlink is not None and self._netlink.changed(self._index) and self._look()
+
+    def _look(self) -> bool:
         if self._netlink is None:
             return False
         found = self._netlink.addresses()

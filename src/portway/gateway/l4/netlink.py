@@ -19,6 +19,8 @@ _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _IFA_PROTO = 1, 2, 8, 11
 _NO_DETECTION = 0x02
 """IFA_F_NODAD: an IPv6 address can be used at once."""
 _UP = 1
+_ADDRESS_GROUPS = 0x10 | 0x100
+"""RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR"""
 
 _HEADER, _LINK, _ADDRESS, _ATTRIBUTE = map(struct.Struct, ("=IHHII", "=BxHiII", "=BBBBI", "=HH"))
 _SECONDS = 5.0
@@ -36,9 +38,13 @@ class Held:
 
 
 class Netlink:
-    """A socket to the kernel; requests are answered one after another."""
+    """Two sockets to the kernel: requests are answered one after another, and news of addresses are waited for."""
 
     def __init__(self) -> None:
+        self._news = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
+        )
+        self._news.bind((0, _ADDRESS_GROUPS))
         self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
         self._sock.settimeout(_SECONDS)
         self._sock.bind((0, 0))
@@ -46,6 +52,19 @@ class Netlink:
 
     def close(self) -> None:
         self._sock.close()
+        self._news.close()
+
+    def changed(self, but_for: int) -> bool:
+        """Whether an address came or went since the last call, on another interface than that of this index."""
+        found = False
+        while True:
+            try:
+                data = self._news.recv(1 << 17)
+            except BlockingIOError:
+                return found
+            except OSError:  # ENOBUFS: more than was kept
+                return True
+            found |= any(_ADDRESS.unpack_from(content)[4] != but_for for _, _, content in _messages(data))
 
     def create_dummy(self, name: str) -> None:
         """An interface that leads nowhere, up. EOPNOTSUPP where the kernel has no such kind."""

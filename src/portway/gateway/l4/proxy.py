@@ -32,8 +32,6 @@ TURN_SECONDS = 0.005
 """How long services are looked at before connections get a turn."""
 RETRY_FIRST, RETRY_CAP = 1.0, 60.0
 """Seconds until what could not be opened is tried again."""
-LOOK_SECONDS = 10
-"""Between two looks at the machine's addresses."""
 
 logger = logging.getLogger(__name__)
 
@@ -131,13 +129,11 @@ class ServiceProxy:
             self._addresses.forget_leftover()
 
     async def _sweep(self) -> None:
-        seconds = 0
         while True:
             await asyncio.sleep(1)
-            seconds += 1
             self._tcp.sweep(self._loop.time())
             self._udp.sweep(self._loop.time())
-            if seconds % LOOK_SECONDS == 0 and self._addresses.look():
+            if self._addresses.changed():
                 self._place_node_ports()
                 self._all_dirty()
 

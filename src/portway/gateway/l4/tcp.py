@@ -448,10 +448,13 @@ def listen(address: str, port: int) -> socket.socket:
 
 
 def source_filter(cidrs: tuple[str, ...]) -> Callable[[str], bool] | None:
-    """Whether an address lies in one of the ranges; None when all do."""
+    """Whether an address lies in one of the ranges; None when all do. What is no range admits nobody."""
     if not cidrs:
         return None
-    networks = [ipaddress.ip_network(cidr, strict=False) for cidr in cidrs]
+    networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+    for cidr in cidrs:
+        with contextlib.suppress(ValueError):
+            networks.append(ipaddress.ip_network(cidr, strict=False))
 
     @lru_cache(maxsize=1024)
     def admits(text: str) -> bool:
