@@ -43,12 +43,15 @@ class Way:
         return f"{head}\r\n".encode() + body
 
     async def connect(self, protocol: Callable[[], asyncio.Protocol]) -> None:
-        """Opens a connection for a protocol."""
+        """Opens a connection for a protocol; BenchError."""
         loop = asyncio.get_running_loop()
-        if self.path is not None:
-            await loop.create_unix_connection(protocol, str(self.path))
-        else:
-            await loop.create_connection(protocol, "127.0.0.1", self.port, ssl=unverified())
+        try:
+            if self.path is not None:
+                await loop.create_unix_connection(protocol, str(self.path))
+            else:
+                await loop.create_connection(protocol, "127.0.0.1", self.port, ssl=unverified())
+        except OSError as error:
+            raise BenchError(f"no connection {self.name}: {error or type(error).__name__}") from error
 
     def open(self) -> socket.socket:
         """A blocking connection."""
