@@ -20,7 +20,7 @@ from bench.stage import Stage
 WORKERS = 2
 SERVICES = 10
 """Of the small cluster, the measured ones among them."""
-_READY_WITHIN = 120.0
+_READY_WITHIN = 300.0
 ADMIN, _USER = "bench-admin-token", "bench-user-token"
 
 
