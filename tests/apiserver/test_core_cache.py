@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portway.apiserver import table, tablejson
-from portway.apiserver.cache import Entry, Shelf
+from portway.apiserver.cache import Shelf
+from portway.apiserver.entries import Entry
 from portway.apiserver.kinds.data import CONFIG_MAP
 from portway.apiserver.kinds.pods import POD
 from portway.kube.objects import Object

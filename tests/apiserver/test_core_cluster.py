@@ -10,7 +10,8 @@ import orjson
 import pytest
 
 from portway.apiserver import openapiv2protobuf
-from portway.apiserver.cache import Cache, Entry
+from portway.apiserver.cache import Cache
+from portway.apiserver.entries import Entry
 from portway.apiserver.kinds import KINDS
 from portway.apiserver.kinds.base import Kind
 from portway.apiserver.namespaces import Left, Reaper

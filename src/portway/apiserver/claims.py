@@ -17,7 +17,8 @@ from contextlib import suppress
 import orjson
 
 from portway.apiserver.allocator import Claims, Held, family_of
-from portway.apiserver.cache import Cache, Entry
+from portway.apiserver.cache import Cache
+from portway.apiserver.entries import Entry
 from portway.apiserver.kinds.base import Context, Lookup
 from portway.apiserver.kinds.serviceranges import IP_ADDRESS
 from portway.apiserver.namespaces import held as held_by_finalizers

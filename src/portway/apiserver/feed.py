@@ -15,7 +15,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from portway.apiserver.cache import Change
+    from portway.apiserver.entries import Change
 
 FEW = 16
 """So many followers are woken by every change."""

@@ -12,7 +12,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from portway.apiserver.cache import Cache, Entry
+from portway.apiserver.cache import Cache
+from portway.apiserver.entries import Entry
 from portway.apiserver.kinds.base import Context, Kind
 from portway.apiserver.kinds.namespaces import NAMESPACE
 from portway.kube import errors

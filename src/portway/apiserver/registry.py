@@ -18,7 +18,8 @@ from typing import Any
 import orjson
 
 from portway.apiserver import metadata, namespaces, propagation
-from portway.apiserver.cache import Cache, Entry
+from portway.apiserver.cache import Cache
+from portway.apiserver.entries import Entry
 from portway.apiserver.kinds import common
 from portway.apiserver.kinds.base import Allocation, Context, Kind
 from portway.apiserver.ownership import Ownership, same

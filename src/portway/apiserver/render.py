@@ -15,7 +15,7 @@ import orjson
 import yaml
 
 from portway.apiserver import protobufwriter, table, tablejson
-from portway.apiserver.cache import Change, Entry
+from portway.apiserver.entries import Change, Entry
 from portway.apiserver.http import Response
 from portway.apiserver.kinds.base import Kind
 from portway.apiserver.negotiation import PARTIAL, PARTIAL_LIST, Representation

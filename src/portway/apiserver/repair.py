@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable
 
 from portway.apiserver.allocator import Allocator, Held, held_by
-from portway.apiserver.cache import Change, Entry
 from portway.apiserver.claims import StoredClaims, held_of, is_allocated, parent_of
+from portway.apiserver.entries import Change, Entry
 from portway.apiserver.kinds.base import Lookup
 from portway.kube.errors import StatusError
 from portway.kube.objects import Object, from_rfc3339

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from portway.apiserver.allocator import Allocator, address_range
-from portway.apiserver.cache import Cache, Change, Entry, prefix_of
+from portway.apiserver.cache import Cache
 from portway.apiserver.claims import CLAIMS, StoredClaims
 from portway.apiserver.config import ApiServerConfig
+from portway.apiserver.entries import Change, Entry, prefix_of
 from portway.apiserver.kinds.base import OWN_NAME, Context, Kind, Services, VirtualResource
 from portway.apiserver.kinds.namespaces import FINALIZER, NAMESPACE
 from portway.apiserver.masterendpoints import MasterEndpoints

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import orjson
 
-from portway.apiserver.cache import Entry
+from portway.apiserver.entries import Entry
 from portway.apiserver.kinds import common
 from portway.apiserver.kinds.base import Kind
 from portway.apiserver.negotiation import PARTIAL

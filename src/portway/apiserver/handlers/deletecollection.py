@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from portway.apiserver import render, table
-from portway.apiserver.cache import Entry
+from portway.apiserver.entries import Entry
 from portway.apiserver.handlers.common import offer, representation
 from portway.apiserver.handlers.deleteoptions import delete_options
 from portway.apiserver.handlers.list import select

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 
 from portway.apiserver import continuation, render, table
-from portway.apiserver.cache import Entry
 from portway.apiserver.continuation import INCONSISTENT, Continuation
+from portway.apiserver.entries import Entry
 from portway.apiserver.handlers.common import offer, representation
 from portway.apiserver.handlers.selection import Selection
 from portway.apiserver.http import Request, Response

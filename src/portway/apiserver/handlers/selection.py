@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterator
 
 import orjson
 
-from portway.apiserver.cache import Change, Entry
+from portway.apiserver.entries import Change, Entry
 from portway.apiserver.kinds.base import Kind
 from portway.apiserver.options import ListOptions
 from portway.apiserver.routing import Route

@@ -13,7 +13,8 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 from portway.apiserver import render, table
-from portway.apiserver.cache import Change, Entry, Shelf
+from portway.apiserver.cache import Shelf
+from portway.apiserver.entries import Change, Entry
 from portway.apiserver.feed import Feed
 from portway.apiserver.handlers.common import offer, representation
 from portway.apiserver.handlers.selection import Selection
