@@ -25,6 +25,7 @@ COMMANDS = {
     "url": ("portway.cli.url", "print the URL that reaches a service"),
     "forward": ("portway.cli.forward", "forward local ports to services, deployments and pods"),
     "user": ("portway.cli.user", "add, list and remove users who log in with a password"),
+    "store": ("portway.cli.store", "copy a cluster's objects between SQLite and etcd"),
     "token": ("portway.cli.token", "make a token for a service account"),
     "completion": ("portway.cli.completion", "print a script that completes commands in a shell"),
     "version": ("portway.cli.version", "print the version"),

@@ -24,7 +24,7 @@ from portway.node.heartbeat import Heartbeat
 from portway.node.pod import AS_KUBELET, NO_GRACE, PodRunner, RestartPolicy, StartSlots, Surroundings
 from portway.node.streaming.relay import RunningPod
 from portway.node.streaming.server import StreamingServer
-from portway.node.workload import NODE_NAME, Manifest, Placement, Workload, place
+from portway.node.workload import DEFAULT_NODE_NAME, Manifest, Placement, Workload, place
 
 _STARTING = 2
 """Pods that start at the same time."""
@@ -42,6 +42,7 @@ class NodeSettings:
         log_dir: an existing directory for the pods' output.
         environment: what every process gets (PATH and the like).
         workloads: what runs here.
+        name: the node's.
         manifests: what else comes with them; `withdrawn` says what to take away when they don't run:
             (collections, label selector).
     """
@@ -54,6 +55,7 @@ class NodeSettings:
     manifests: tuple[Manifest, ...] = ()
     withdrawn: tuple[tuple[str, ...], str] = ((), "")
     restarts: RestartPolicy = AS_KUBELET
+    name: str = DEFAULT_NODE_NAME
 
 
 class NodeAgent:
@@ -67,8 +69,8 @@ class NodeAgent:
         self._streaming = StreamingServer(self)
         replicas = [w.port for w in settings.workloads for _ in range(w.replicas)]
         subnet, chosen = addresses.choose(settings.cluster_cidr, settings.seed, replicas, addresses.is_free)
-        self.placements = place(settings.workloads, chosen)
-        self._heartbeat = Heartbeat(client, addresses.node_address(subnet), str(subnet))
+        self.placements = place(settings.workloads, chosen, settings.name)
+        self._heartbeat = Heartbeat(client, settings.name, addresses.node_address(subnet), str(subnet))
         slots = StartSlots(_STARTING)
         around = Surroundings(client, addresses.node_address(subnet), settings.log_dir, slots, settings.restarts)
         self._runners: dict[Key, PodRunner] = {
@@ -80,7 +82,11 @@ class NodeAgent:
     async def run(self) -> None:
         """Until cancelled; a task that ends otherwise ends all of them."""
         watch = Informer(
-            self._client, "/api/v1/pods", self._on_pod, lambda: self._seen, field_selector=f"spec.nodeName={NODE_NAME}"
+            self._client,
+            "/api/v1/pods",
+            self._on_pod,
+            lambda: self._seen,
+            field_selector=f"spec.nodeName={self._settings.name}",
         )
         async with asyncio.TaskGroup() as tasks:
             for runner in self._runners.values():
@@ -104,7 +110,7 @@ class NodeAgent:
         node = pod["spec"].get("nodeName", "")
         if not node:
             raise BadRequest(f"pod {name} does not have a host assigned")
-        if node != NODE_NAME:
+        if node != self._settings.name:
             raise InternalError(f'error dialing backend: no agent of node "{node}" is known here')
         raise InternalError(f'pod not found ("{name}_{namespace}")')
 
@@ -119,7 +125,7 @@ class NodeAgent:
             "POD_NAME": placement.name,
             "POD_NAMESPACE": workload.namespace,
             "POD_IP": placement.address,
-            "NODE_NAME": NODE_NAME,
+            "NODE_NAME": self._settings.name,
             "PORT": str(workload.port),
         }
 

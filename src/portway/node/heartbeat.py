@@ -14,7 +14,6 @@ from portway.client.api import MERGE_PATCH, ApiClient
 from portway.client.protocol import ApiUnreachable
 from portway.kube.errors import AlreadyExists, NotFound, StatusError
 from portway.kube.objects import Object, now_micro, now_rfc3339
-from portway.node.workload import NODE_NAME
 
 LEASE_SECONDS = 40
 RENEW_SECONDS = 10.0
@@ -36,9 +35,10 @@ logger = logging.getLogger(__name__)
 class Heartbeat:
     """Keeps the Node and its Lease. `run` it in a task."""
 
-    def __init__(self, client: ApiClient, address: str, pod_cidr: str) -> None:
+    def __init__(self, client: ApiClient, name: str, address: str, pod_cidr: str) -> None:
         self._client = client
-        self._node = node_object(address, pod_cidr)
+        self._name = name
+        self._node = node_object(name, address, pod_cidr)
         self._since = now_rfc3339()
 
     async def run(self) -> None:
@@ -53,7 +53,7 @@ class Heartbeat:
                     status_due = loop.time() + STATUS_SECONDS
                 await self._renew()
             except (ApiUnreachable, StatusError) as error:
-                logger.warning("node %s: no heartbeat: %s", NODE_NAME, error)
+                logger.warning("node %s: no heartbeat: %s", self._name, error)
                 status_due, pause = loop.time(), RETRY_SECONDS
             await asyncio.sleep(pause)
 
@@ -62,34 +62,34 @@ class Heartbeat:
             await self._client.create(_NODES, self._node)
         except AlreadyExists:
             described = {"metadata": {"labels": self._node["metadata"]["labels"]}}
-            await self._client.patch(f"{_NODES}/{NODE_NAME}", described, MERGE_PATCH)
+            await self._client.patch(f"{_NODES}/{self._name}", described, MERGE_PATCH)
         status = {"status": node_status(self._node["status"]["addresses"], self._since)}
-        await self._client.patch(f"{_NODES}/{NODE_NAME}/status", status, MERGE_PATCH)
+        await self._client.patch(f"{_NODES}/{self._name}/status", status, MERGE_PATCH)
 
     async def _renew(self) -> None:
-        path = f"{_LEASES}/{NODE_NAME}"
-        spec = {"holderIdentity": NODE_NAME, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": now_micro()}
+        path = f"{_LEASES}/{self._name}"
+        spec = {"holderIdentity": self._name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": now_micro()}
         try:
             await self._client.patch(path, {"spec": spec}, MERGE_PATCH)
         except NotFound:
             lease = {
                 "apiVersion": "coordination.k8s.io/v1",
                 "kind": "Lease",
-                "metadata": {"name": NODE_NAME},
+                "metadata": {"name": self._name},
                 "spec": spec,
             }
             await self._client.create(_LEASES, lease)
 
 
-def node_object(address: str, pod_cidr: str) -> Object:
+def node_object(name: str, address: str, pod_cidr: str) -> Object:
     """The Node as it registers itself."""
     return {
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {
-            "name": NODE_NAME,
+            "name": name,
             "labels": {
-                "kubernetes.io/hostname": NODE_NAME,
+                "kubernetes.io/hostname": name,
                 "kubernetes.io/os": "linux",
                 "kubernetes.io/arch": _architecture(),
             },

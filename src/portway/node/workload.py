@@ -8,7 +8,7 @@ from typing import Any, Literal
 from portway import __version__
 from portway.kube.objects import Object
 
-NODE_NAME = "portway"
+DEFAULT_NODE_NAME = "portway"
 MANAGED_BY = "portway-node-agent"
 
 
@@ -61,15 +61,20 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """One replica of a workload, with the address it has on this node."""
+    """One replica of a workload, with the address it has on this node.
+
+    Where there are several nodes, the pods' names tell them apart: the one with the usual name keeps the short names.
+    """
 
     workload: Workload
     ordinal: int
     address: str
+    node: str = DEFAULT_NODE_NAME
 
     @property
     def name(self) -> str:
-        return f"{self.workload.name}-{self.ordinal}"
+        place = "" if self.node == DEFAULT_NODE_NAME else f"{self.node}-".replace(".", "-")
+        return f"{self.workload.name}-{place}{self.ordinal}"
 
     @property
     def collection(self) -> str:
@@ -82,10 +87,14 @@ class Placement:
         return f"{self.collection}/{self.name}"
 
 
-def place(workloads: tuple[Workload, ...], addresses: tuple[str, ...]) -> tuple[Placement, ...]:
-    """Every replica of every workload, with the addresses in order."""
+def place(
+    workloads: tuple[Workload, ...], addresses: tuple[str, ...], node: str = DEFAULT_NODE_NAME
+) -> tuple[Placement, ...]:
+    """Every replica of every workload on a node, with the addresses in order."""
     replicas = [(workload, ordinal) for workload in workloads for ordinal in range(workload.replicas)]
-    return tuple(Placement(w, ordinal, address) for (w, ordinal), address in zip(replicas, addresses, strict=True))
+    return tuple(
+        Placement(w, ordinal, address, node) for (w, ordinal), address in zip(replicas, addresses, strict=True)
+    )
 
 
 def pod_object(placement: Placement) -> Object:
@@ -101,7 +110,7 @@ def pod_object(placement: Placement) -> Object:
             "labels": labels | dict(workload.labels),
         },
         "spec": {
-            "nodeName": NODE_NAME,
+            "nodeName": placement.node,
             "restartPolicy": "Always",
             "terminationGracePeriodSeconds": 5,
             "automountServiceAccountToken": False,

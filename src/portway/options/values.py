@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 _INTERFACE = re.compile(r"(?!\.{1,2}\Z)[!-.0-9;-~]{1,15}\Z")
 _PORT_RANGE = re.compile(r"(\d{1,5})-(\d{1,5})\Z")
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h)?")
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 
@@ -90,6 +91,13 @@ def listening_port(value: str) -> int:
     if number == 0:
         raise ValueError("0 is not a port to listen on; give one between 1 and 65535")
     return number
+
+
+def node_name(value: str) -> str:
+    """A DNS subdomain, as the names of nodes are."""
+    if len(value) > 253 or not all(_LABEL.fullmatch(part) for part in value.split(".")):
+        raise ValueError(f'"{value}" is no name of a node: lower-case letters, digits, "-" and "."')
+    return value
 
 
 def address(value: str) -> str:

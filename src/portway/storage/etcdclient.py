@@ -34,7 +34,7 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5000),  # this is how long an attempt may take, not the pause before it
     ("grpc.max_reconnect_backoff_ms", 200),
     # A member that vanished without a word is noticed; etcd allows a ping every 5 s.
     ("grpc.keepalive_time_ms", 10_000),

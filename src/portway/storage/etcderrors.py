@@ -74,12 +74,15 @@ def explained(error: Any, address: str) -> StorageError:
 
 def _reason(code: Any, text: str) -> str:
     low = text.lower()
-    if "certificate_verify_failed" in low:
-        return "its certificate is not signed by the authority given (--etcd-cafile), or not for this name"
-    if "ssl handshake failed" in low or "ssl_error" in low:
-        return "the TLS handshake failed: does it want a client certificate (--etcd-certfile), does it speak TLS?"
+    if "handshake" in low or "ssl_error" in low:
+        return (
+            "the TLS handshake failed: is its certificate signed by --etcd-cafile and for this name,"
+            " does it want another client certificate (--etcd-certfile), does it speak TLS?"
+        )
     if "connection refused" in low:
         return "nothing listens there: start it, or correct the address"
+    if "socket closed" in low or "connection reset" in low or "settings frame" in low:
+        return "the connection was closed: does it want TLS (etcds://)?"
     if "resolution failed" in low:
         return "the name is not known: correct the address"
     if text == _CORRUPT:

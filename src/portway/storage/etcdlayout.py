@@ -65,6 +65,11 @@ class Layout:
             last = message("RequestOp", request_delete_range=message("DeleteRangeRequest", key=self.last))
         return conditional(key, expected, [*operations, last])
 
+    def nothing(self) -> Any:
+        """A write that only moves the revision on, as a transaction."""
+        put = message("PutRequest", key=self.last, value=self.token())
+        return message("TxnRequest", success=[message("RequestOp", request_put=put)])
+
     def turn(self, seen: int) -> Any:
         """Take the turn to compact, unless somebody has since `seen`."""
         put = message("RequestOp", request_put=message("PutRequest", key=self.compaction))

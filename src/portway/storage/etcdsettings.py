@@ -53,6 +53,11 @@ class EtcdSettings:
         return ",".join(self.endpoints)
 
 
+def names_etcd(text: str) -> bool:
+    """Whether a --store value is the address of an etcd."""
+    return text.partition("://")[0] in _SCHEMES and "://" in text
+
+
 def parse_endpoints(text: str) -> tuple[tuple[str, ...], bool]:
     """The endpoints of an etcd:// or etcds:// address, and whether they speak TLS; raises ValueError in one line.
 

@@ -125,6 +125,15 @@ class Journal:
             "UPDATE state SET compacted = ?1, checksum = ?2 WHERE compacted < ?1", (revision, _checksum(revision))
         )
 
+    def adopt(self, revision: int, items: Iterable[KeyValue]) -> None:
+        """Hold a state that another store had at `revision`, in a file that holds nothing yet."""
+        rows = ((kv.mod_revision, kv.key, kv.value, kv.create_revision) for kv in items)
+        with self.transaction():
+            self._connection.executemany(
+                "INSERT INTO event VALUES (?, ?, ?, ?, ?)", ((*row, _checksum(*row)) for row in rows)
+            )
+            self.compact(revision)
+
     def sweep(self, revisions: Iterable[int]) -> None:
         """Delete rows that nothing needs any more, within a transaction.
 

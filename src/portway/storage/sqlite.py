@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 
@@ -53,6 +54,18 @@ class SqliteStore(LocalStore):
             journal.close()
             raise
         return cls(journal, loaded.keyspace, loaded.garbage, watch_buffer)
+
+    @staticmethod
+    def adopt(path: str | PathLike[str], revision: int, items: Iterable[KeyValue]) -> None:
+        """Make a new file that holds another store's state at a revision, with its revisions and no history.
+
+        Raises as `open` does.
+        """
+        journal = Journal.open(Path(path))
+        try:
+            journal.adopt(revision, items)
+        finally:
+            journal.close()
 
     async def create(self, key: str, value: bytes) -> int:
         """See `Store.create`."""

@@ -6,6 +6,7 @@ X509_V_FLAG_X509_STRICT, which Python 3.13 turns on, refuses less.
 """
 
 import datetime
+import hashlib
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,6 +85,13 @@ def signed_by(certificate: bytes, authority: bytes) -> bool:
     except Exception:  # the library raises whatever the key type raises; each means "no"
         return False
     return True
+
+
+def fingerprint(certificate: bytes) -> str:
+    """SHA-256 of the public key, in hexadecimal: the same for as long as the key is."""
+    key = x509.load_pem_x509_certificate(certificate).public_key()
+    der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(der).hexdigest()
 
 
 def anchors(chain: bytes) -> bytes:

@@ -16,8 +16,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 import uvloop
@@ -26,6 +27,7 @@ from portway.apiserver.app import create_app
 from portway.apiserver.config import ApiServerConfig
 from portway.client.api import ApiClient, ClusterConfig
 from portway.controllers.addresspool import AddressPool
+from portway.controllers.election import LeaderElection
 from portway.controllers.manager import ControllerManager
 from portway.controllers.settings import ControllerSettings
 from portway.controllers.signing import Authority
@@ -37,6 +39,8 @@ from portway.node.agent import NodeAgent, NodeSettings
 from portway.node.demo import catalogue
 from portway.node.orphan import die_with_parent
 from portway.storage import MediumFailed, MemoryStore, SqliteStore, Store, StoreUnavailable
+from portway.storage.etcdsettings import EtcdSettings
+from portway.up import stores
 from portway.up.controlsettings import ControlSettings
 
 EX_CONFIG = 78
@@ -76,10 +80,16 @@ class Control:
         loop.add_signal_handler(signal.SIGINT, self._stopped)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         self._tokens.update(_read_tokens(self._settings.tokens))
-        clients = {name: self._client(name) for name in ("system:kube-controller-manager", "system:node:portway")}
+        clients = {
+            name: self._client(name)
+            for name in ("system:kube-controller-manager", f"system:node:{self._settings.node}")
+        }
         manager, node = clients.values()
         agent = self._node_agent(node)
-        store = _open_store(self._settings.database)
+        if self._settings.etcd is not None:
+            store = await _open_etcd(self._settings.etcd, self._settings.identity)
+        else:
+            store = _open_store(self._settings.database)
         try:
             async with self._api_server(store) as api, asyncio.TaskGroup() as tasks:
                 work = [
@@ -121,7 +131,9 @@ class Control:
             environment=self._settings.environment,
             workloads=catalogue.WORKLOADS if self._settings.demo else (),
             manifests=catalogue.MANIFESTS if self._settings.demo else (),
-            withdrawn=((), "") if self._settings.demo else catalogue.WITHDRAWN,
+            # Another server on the same etcd may have them.
+            withdrawn=((), "") if self._settings.demo or self._settings.etcd else catalogue.WITHDRAWN,
+            name=self._settings.node,
         )
         try:
             return NodeAgent(client, settings, socket.socket(fileno=self._settings.streams_fd))
@@ -134,7 +146,14 @@ class Control:
             authority=_authority(*self._settings.authority),
             balancers=AddressPool(self._settings.load_balancer_addresses),
         )
-        await ControllerManager(client, self._settings.controllers, settings=settings).run()
+
+        def work() -> Coroutine[Any, Any, None]:
+            return ControllerManager(client, self._settings.controllers, settings=settings).run()
+
+        if self._settings.etcd is None:
+            await work()
+        else:
+            await LeaderElection(client, self._settings.node).run(work)
 
     @contextlib.asynccontextmanager
     async def _api_server(self, store: Store) -> AsyncIterator[asyncio.Task[None]]:
@@ -224,6 +243,23 @@ def _open_store(database: str) -> Store:
         raise
     except StoreUnavailable as error:
         raise HopelessError(" ".join(str(error).split())) from error
+
+
+async def _open_etcd(settings: EtcdSettings, identity: str) -> Store:
+    """Raises HopelessError, or MediumFailed when the next process may have better luck."""
+    try:
+        store = await stores.open_etcd(settings)
+        try:
+            await stores.claim(store, identity)
+        except BaseException:
+            await store.close()
+            raise
+    except stores.OtherCluster as error:
+        raise HopelessError(str(error)) from error
+    except StoreUnavailable as error:
+        # It was there when `portway up` began, or nothing would have been started.
+        raise MediumFailed(str(error)) from error
+    return store
 
 
 async def _main(settings: ControlSettings) -> int:

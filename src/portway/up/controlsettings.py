@@ -5,6 +5,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from portway.storage.etcdsettings import EtcdSettings
+
 
 @dataclass(frozen=True, slots=True)
 class ControlSettings:
@@ -13,7 +15,9 @@ class ControlSettings:
     Attributes:
         socket_fd: the inherited listening socket; socket_path is where the controllers and the node agent find it.
         streams_fd: the inherited listening socket of the node agent's streams (port-forward).
-        database: path of the SQLite file; "" = memory.
+        database: path of the SQLite file; "" = memory, or the etcd that `etcd` names.
+        identity: names the cluster's authority: what servers on one etcd must have in common.
+        node: name of this machine's node.
         tokens: the joined static tokens.
         signing_key: private key of service account tokens; key_files: further ones that are believed.
         authority: certificate and key of the cluster's authority, which signs client certificates; files.
@@ -31,6 +35,9 @@ class ControlSettings:
     streams_fd: int
     socket_path: str
     database: str
+    etcd: EtcdSettings | None
+    identity: str
+    node: str
     tokens: str
     signing_key: str
     key_files: tuple[str, ...]
@@ -60,7 +67,9 @@ class ControlSettings:
     def from_json(cls, content: str) -> "ControlSettings":
         """What to_json wrote."""
         value: dict[str, Any] = json.loads(content)
-        return cls(**{key: _frozen(one) for key, one in value.items()})
+        etcd = value.pop("etcd")
+        found = EtcdSettings(**{key: _frozen(one) for key, one in etcd.items()}) if etcd else None
+        return cls(etcd=found, **{key: _frozen(one) for key, one in value.items()})
 
 
 def _frozen(value: Any) -> Any:

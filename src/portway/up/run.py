@@ -17,8 +17,7 @@ from typing import Any
 from portway.gateway.l4.settings import ServiceProxySettings
 from portway.gateway.settings import Authentication, ClusterSettings, GatewaySettings, Limits, Record
 from portway.gateway.supervisor import Child, Supervisor
-from portway.node.workload import NODE_NAME
-from portway.up import bootstrap, datadir, listeners
+from portway.up import bootstrap, certificates, datadir, listeners, stores
 from portway.up.banner import Banner
 from portway.up.bootstrap import Credentials
 from portway.up.controlsettings import ControlSettings
@@ -35,6 +34,8 @@ def up(settings: UpSettings, environment: Mapping[str, str]) -> int:
     # everything is still being read for the first time.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     listeners.check(_listeners(settings))
+    if settings.etcd is not None:
+        stores.check(settings.etcd)
     directory = datadir.prepare(settings.data_dir)
     with contextlib.closing(datadir.take_lock(directory)):
         datadir.clear_run(directory)
@@ -136,6 +137,9 @@ def control_settings(
         streams_fd=descriptors[1],
         socket_path=str(directory.api_socket),
         database=str(directory.database) if settings.store == "sqlite" else "",
+        etcd=settings.etcd,
+        identity=certificates.fingerprint((directory.pki / "ca.crt").read_bytes()),
+        node=settings.node_name,
         tokens=str(credentials.tokens),
         signing_key=str(credentials.signing_key),
         key_files=tuple(str(file) for file in settings.service_account_key_file),
@@ -164,7 +168,7 @@ def service_proxy_settings(settings: UpSettings, directory: DataDir) -> ServiceP
     changed: dict[str, Any] = dict(settings.limit)
     return ServiceProxySettings(
         api_socket=str(directory.api_socket),
-        node=NODE_NAME,
+        node=settings.node_name,
         nodeport_addresses=settings.nodeport_addresses,
         interface=settings.interface,
         own_interface=not settings.service_interface,

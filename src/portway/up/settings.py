@@ -8,14 +8,17 @@ from the field. Precedence: flag, then file, then default. This is the only plac
 
 import ipaddress
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from portway.node.workload import DEFAULT_NODE_NAME
 from portway.options import values
 from portway.options.declared import Options, option
 from portway.options.errors import SettingsError
+from portway.storage.etcdsettings import DEFAULT_PREFIX, EtcdSettings, names_etcd, parse_endpoints
 
 DEMO_INSECURE_PORT = 8080
 PLAIN_ADDRESS = "127.0.0.1"
@@ -43,6 +46,16 @@ def _addresses(value: str) -> str:
 
     parse(values.text(value))
     return value
+
+
+class _Store(values.Choice):
+    """sqlite, memory, or the address of an etcd."""
+
+    def __call__(self, value: str) -> str:
+        if not names_etcd(value):
+            return super().__call__(value)
+        parse_endpoints(value)
+        return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +192,26 @@ class UpSettings:
         shown_default="none changed",
     )
     store: str = option(
-        values.choice("sqlite", "memory"), "KIND", "sqlite, or memory, which forgets at exit", default="sqlite"
+        _Store(("sqlite", "memory", "etcd://")),
+        "KIND",
+        "sqlite; memory, which forgets at exit; or an etcd, which several servers may share: etcd://HOST:2379[,…], or "
+        " etcds:// with TLS",
+        default="sqlite",
+    )
+    etcd_prefix: str = option(values.text, "PATH", "what the keys in etcd begin with", default=DEFAULT_PREFIX)
+    etcd_cafile: Path | None = option(
+        values.path, "FILE", "authorities that etcd's certificate is verified with, PEM", shown_default="the system's"
+    )
+    etcd_certfile: Path | None = option(values.path, "FILE", "client certificate for etcd, PEM")
+    etcd_keyfile: Path | None = option(values.path, "FILE", "key of --etcd-certfile, PEM")
+    etcd_username: str = option(values.text, "NAME", "etcd's user, where it asks for one", default="")
+    etcd_password_file: Path | None = option(values.path, "FILE", "its first line is the password of --etcd-username")
+    hostname_override: str = option(
+        values.node_name,
+        "NAME",
+        "name of this machine's node; each server on one etcd has its own",
+        default="",
+        shown_default="portway; with etcd one made of this machine's name and DATA-DIR",
     )
     etcd_compaction_interval: float = option(
         values.seconds,
@@ -232,6 +264,36 @@ class UpSettings:
         return f"http://{PLAIN_ADDRESS}:{self.plain_port}" if self.plain_port else ""
 
     @property
+    def etcd(self) -> EtcdSettings | None:
+        """The etcd that the objects are kept in; None when they are kept here. Raises SettingsError."""
+        if not names_etcd(self.store):
+            return None
+        endpoints, tls = parse_endpoints(self.store)
+        try:
+            return EtcdSettings(
+                endpoints=endpoints,
+                tls=tls,
+                ca_file=str(self.etcd_cafile or ""),
+                cert_file=str(self.etcd_certfile or ""),
+                key_file=str(self.etcd_keyfile or ""),
+                username=self.etcd_username,
+                password_file=str(self.etcd_password_file or ""),
+                prefix=self.etcd_prefix,
+            )
+        except ValueError as error:
+            raise SettingsError(str(error), usage=True) from None
+
+    @property
+    def node_name(self) -> str:
+        """The name of this machine's node. In one etcd, two machines, or two data directories, must not share it."""
+        if self.hostname_override:
+            return self.hostname_override
+        if not names_etcd(self.store):
+            return DEFAULT_NODE_NAME
+        place = f"{socket.gethostname()} {self.data_dir}"
+        return f"{DEFAULT_NODE_NAME}-{sha256(place.encode()).hexdigest()[:8]}"
+
+    @property
     def audiences(self) -> tuple[str, ...]:
         """The API's audiences: the issuer unless said otherwise, as kube-apiserver's default."""
         return self.api_audiences or (self.service_account_issuer,)
@@ -266,6 +328,7 @@ def load(flags: Mapping[str, object], config_file: Path | None = None) -> UpSett
 
 
 def _check_together(settings: UpSettings) -> None:
+    _check_etcd(settings)
     if (settings.tls_cert_file is None) != (settings.tls_private_key_file is None):
         raise SettingsError(
             "--tls-cert-file and --tls-private-key-file belong together: give both or neither", usage=True
@@ -297,3 +360,17 @@ def _check_load_balancer_addresses(settings: UpSettings) -> None:
                 raise SettingsError(
                     f"--load-balancer-addresses {text} and {flag} {cidr} overlap: change one", usage=True
                 )
+
+
+def _check_etcd(settings: UpSettings) -> None:
+    if settings.etcd is not None:
+        return
+    given = [name for name in _ETCD_FLAGS if getattr(settings, name)]
+    if given:
+        raise SettingsError(
+            f"--{given[0].replace('_', '-')} is for --store etcd://…, the store is {settings.store}: drop one",
+            usage=True,
+        )
+
+
+_ETCD_FLAGS = ("etcd_cafile", "etcd_certfile", "etcd_keyfile", "etcd_username", "etcd_password_file")
