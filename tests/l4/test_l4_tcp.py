@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from portway.gateway.l4.tcp import source_filter
+from portway.gateway.l4.sockets import source_filter
 from portway.gateway.settings import Limits
 from portway.testing.cluster import accepts, free_port, wait_until
 from portway.testing.services import connect, endpoint, fetch, pod_address, service_address, serving

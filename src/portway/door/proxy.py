@@ -26,9 +26,10 @@ from portway.gateway.filter import Filter, FilterRules
 from portway.gateway.health import Health
 from portway.gateway.hosts import Hosts
 from portway.gateway.localanswers import LocalAnswers
+from portway.gateway.process import prepare_process
 from portway.gateway.server import ListenError, Listeners
 from portway.gateway.settings import Authentication, ClusterSettings, GatewaySettings, Limits, Record
-from portway.gateway.worker import Worker, prepare_process
+from portway.gateway.worker import Worker
 
 DRAIN = 1.0
 """Seconds that what is under way has after Ctrl+C: a watch would go on for ever."""

@@ -8,10 +8,8 @@ code 78 (EX_CONFIG) says that starting it again would not help.
 
 import asyncio
 import contextlib
-import ctypes
 import gc
 import os
-import resource
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -28,6 +26,7 @@ from portway.gateway.health import Health
 from portway.gateway.hosts import Hosts
 from portway.gateway.localanswers import LocalAnswers
 from portway.gateway.pipeline import Door
+from portway.gateway.process import end_with_parent, prepare_process
 from portway.gateway.record import Recorder
 from portway.gateway.server import ListenError, Listeners
 from portway.gateway.settings import GatewaySettings
@@ -38,7 +37,6 @@ FLUSH = 0.01
 SWEEP = 1.0
 CERTIFICATE_CHECK = 10
 """Sweeps between two looks at the certificate files."""
-PR_SET_PDEATHSIG = 1
 
 
 Answers = Callable[[Followed, Health], LocalAnswers]
@@ -190,16 +188,9 @@ async def _main(settings: GatewaySettings, index: int, answers: Answers | None, 
     return code
 
 
-def prepare_process() -> None:
-    """As many files as allowed, and a collector that does not look for garbage where there is next to none."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    gc.set_threshold(20000, 20, 20)
-
-
 def main(answers: Callable[[GatewaySettings], Answers] | None = None, ready: Ready | None = None) -> None:
     """The process. `answers`: what makes the door's own answers, of the settings. `ready`: told by the first worker."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    end_with_parent()
     prepare_process()
     settings = GatewaySettings.from_json(sys.stdin.read())
     made = answers(settings) if answers is not None else None

@@ -8,7 +8,8 @@ and relays TCP and UDP to endpoints. In the order in which a change becomes a co
     served.py      one service: wants compared with what is open
     listeners.py   opens and closes; addresses.py puts services' addresses on an interface, with netlink.py
     balance.py     which endpoint a client gets: policies, affinity, endpoints that failed lately
-    tcp.py udp.py  sockets and bytes, on poller.py; health.py answers load balancers
+    tcp.py         accepts; flow.py dials and moves bytes, on poller.py. udp.py: the same for datagrams
+    health.py      answers load balancers; sockets.py has what they share
 
 The door's own listeners, and everything that knows HTTP, are elsewhere (`gateway.server`). A real cluster has a
 kube-proxy: `portway gateway` never does this.

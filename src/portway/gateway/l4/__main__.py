@@ -7,11 +7,8 @@ SIGTERM closes the listeners, lets connections end and exits 0; a second one exi
 
 import asyncio
 import contextlib
-import ctypes
-import gc
 import logging
 import os
-import resource
 import signal
 import sys
 
@@ -22,9 +19,9 @@ from portway.client.cluster import ClusterConfig
 from portway.client.view import ClusterView
 from portway.gateway.l4.proxy import KINDS, ServiceProxy
 from portway.gateway.l4.settings import ServiceProxySettings
+from portway.gateway.process import end_with_parent, prepare_process
 
 USER, GROUPS = "system:kube-proxy", ("system:authenticated",)
-PR_SET_PDEATHSIG = 1
 
 
 async def _main(settings: ServiceProxySettings) -> None:
@@ -60,11 +57,9 @@ async def _main(settings: ServiceProxySettings) -> None:
 
 def main() -> None:
     """The process. It ends with the supervisor, however that ends."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    end_with_parent()
+    prepare_process()
     logging.basicConfig(level=logging.WARNING, format="portway: %(message)s", stream=sys.stderr)
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    gc.set_threshold(20000, 20, 20)
     uvloop.run(_main(ServiceProxySettings.from_json(sys.stdin.read())))
 
 

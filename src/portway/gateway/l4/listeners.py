@@ -5,11 +5,13 @@ import errno
 import ipaddress
 from collections.abc import Callable
 
-from portway.gateway.l4 import tcp, udp
+from portway.gateway.l4 import udp
 from portway.gateway.l4.addresses import Addresses
 from portway.gateway.l4.balance import Balancer
+from portway.gateway.l4.flow import Traffic
 from portway.gateway.l4.health import HealthListener
-from portway.gateway.l4.tcp import TcpListener, Traffic
+from portway.gateway.l4.sockets import listen
+from portway.gateway.l4.tcp import TcpListener
 from portway.gateway.l4.udp import UdpListener, UdpTraffic
 from portway.gateway.l4.wants import EVERYWHERE, HEALTH, PROTOCOLS, Want, Where, version
 
@@ -53,7 +55,7 @@ class Listeners:
         where = want.where
         if where.protocol == "UDP":
             return UdpListener(udp.bound(where.address, where.port), self._udp, balancer, want.sources)
-        sock = tcp.listen(where.address, where.port)
+        sock = listen(where.address, where.port)
         if want.kind == HEALTH:
             return HealthListener(sock, health, self._loop)
         return TcpListener(sock, self._tcp, balancer, want.sources)

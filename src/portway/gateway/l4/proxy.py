@@ -16,12 +16,12 @@ from portway.client.view import ClusterView
 from portway.gateway.l4 import health
 from portway.gateway.l4.addresses import Addresses, within
 from portway.gateway.l4.balance import Balancer, Here
+from portway.gateway.l4.flow import Traffic
 from portway.gateway.l4.listeners import Key, Listeners
 from portway.gateway.l4.poller import Poller
 from portway.gateway.l4.report import COMPONENT, FAILED, Reporter
 from portway.gateway.l4.served import Served
 from portway.gateway.l4.settings import ServiceProxySettings
-from portway.gateway.l4.tcp import Traffic
 from portway.gateway.l4.udp import UdpTraffic
 from portway.gateway.l4.wants import EVERYWHERE, wants
 from portway.gateway.upstream.addresses import AddressPolicy
@@ -148,7 +148,7 @@ class ServiceProxy:
         service = self._view.service(*key)
         wanted = {want.where: want for want in wants(service, self._node_addresses)} if service is not None else {}
         served = self._served.get(key) or Served(key, self._listeners, self._balancer, partial(self._health, key))
-        freed = [*served.unwanted(wanted)]
+        freed = served.unwanted(wanted)
         for where in freed:
             served.close(where)
         problems: list[str] = []

@@ -1,6 +1,6 @@
 """One service as it is served: its listeners, and the balancers that they share."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from portway.client.records import Service
 from portway.gateway.l4.addresses import AddressUnavailableError
@@ -68,9 +68,9 @@ class Served:
             self._balancers[name] = self._make(self._key, *name)
         return self._balancers[name]
 
-    def unwanted(self, wanted: dict[Where, Want]) -> Iterator[Where]:
+    def unwanted(self, wanted: dict[Where, Want]) -> list[Where]:
         """Where it is listened without need."""
-        return iter([where for where in self.open if where not in wanted])
+        return [where for where in self.open if where not in wanted]
 
     def close(self, where: Where) -> None:
         """No more there."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from portway.gateway.l4.balance import Balancer, Target
 from portway.gateway.l4.poller import IN, Poller
-from portway.gateway.l4.tcp import source_filter
+from portway.gateway.l4.sockets import source_filter
 from portway.gateway.l4.wants import EVERYWHERE
 from portway.gateway.settings import Limits
 
