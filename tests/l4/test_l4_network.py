@@ -249,7 +249,8 @@ def test_without_the_right_to_add_addresses_those_on_loopback_are_served(wires: 
         labels = {"kubernetes.io/service-name": "web", "endpointslice.kubernetes.io/managed-by": "test"}
         pods = {"addressType": "IPv4", "ports": [{"port": 8080}], "endpoints": [{"addresses": ["127.64.9.10"]}]}
         write(cluster, "POST", SLICES, {"metadata": {"name": "web", "labels": labels}, **pods})
-        assert fetch(made["spec"]["clusterIP"], 80) == b"one"
+        address = made["spec"]["clusterIP"]
+        wait_until(lambda: fetch(address, 80) == b"one", "the cluster address is not served")
 
         def conditions() -> Any:
             status = json.loads(cluster.request("GET", f"{SERVICES}/web", admin_token(cluster))[1])["status"]
