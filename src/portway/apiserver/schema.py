@@ -12,7 +12,18 @@ from collections.abc import Sequence
 from portway.apiserver.fields import Message, messages
 from portway.apiserver.kinds.base import MergeInfo
 
-_PACKAGES = ("core", "apps", "batch", "discovery", "rbac", "coordination", "events", "networking", "policy")
+_PACKAGES = (
+    "core",
+    "apps",
+    "batch",
+    "discovery",
+    "rbac",
+    "coordination",
+    "events",
+    "networking",
+    "policy",
+    "certificates",
+)
 
 _BY_NAME = MergeInfo(key="name")
 _BY_TYPE = MergeInfo(key="type")
