@@ -14,6 +14,11 @@ for the state at a revision and follow the changes after it. What the bytes mean
     journal.py    what is in the SQLite file: schema, checks, rows
     medium.py     the file as such: access, and SQLite's errors in our words
     writer.py     the thread that owns the file and commits writes in groups
+
+    etcd.py       `EtcdStore`: a keyspace that follows an etcd; imported by name, for it needs portway[etcd]
+    etcdmirror.py, etcdload.py, etcdwriter.py    following, loading, one write
+    etcdclient.py, etcderrors.py, etcdmessages.py, etcdlayout.py, etcdsettings.py    etcd's API, and where it is
+    coalesced.py  one question for many callers
 """
 
 from portway.storage.errors import (
