@@ -4,7 +4,8 @@
         config = exec_kubeconfig(cluster, directory, server=way.server)
         ...
         way.cut()                      # every connection, in the middle of whatever it was doing
-        with way.down(): ...           # and nobody gets through meanwhile
+        with way.down(): ...           # and who comes meanwhile is turned away
+    with way.held(): ...           # and who comes meanwhile waits
 
 The cluster itself comes from `portway.testing.cluster`.
 """
@@ -90,6 +91,8 @@ class Wire:
         self._target = port
         self._open: set[socket.socket] = set()
         self._is_down = False
+        self._passable = threading.Event()
+        self._passable.set()
         self._lock = threading.Lock()
         self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -109,8 +112,18 @@ class Wire:
         return len(ends) // 2
 
     @contextmanager
+    def held(self) -> Iterator[None]:
+        """Lets who comes wait for the end of the block, so that clients that try again without a pause don't spin."""
+        self._passable.clear()
+        try:
+            self.cut()
+            yield
+        finally:
+            self._passable.set()
+
+    @contextmanager
     def down(self) -> Iterator[None]:
-        """Lets nobody through for the time of the block."""
+        """Turns everybody away for the time of the block."""
         self._is_down = True
         try:
             self.cut()
@@ -131,6 +144,7 @@ class Wire:
     def _relay(self, near: socket.socket) -> None:
         if self._is_down:
             return
+        self._passable.wait()
         with socket.create_connection(("127.0.0.1", self._target)) as far:
             pair = {near, far}
             with self._lock:
