@@ -152,7 +152,7 @@ def test_an_operator_keeps_its_promises(cluster: Cluster, namespace: str, tmp_pa
             shows("the API server's end", early="83", late="444", meanwhile="91")
             services.delete("late")
             wait_until(lambda: services.left() == {"late"}, "its end was not seen")
-            assert "late" not in services.names()
+            wait_until(lambda: "late" not in services.names(), "the operator holds it")
             wait_until(lambda: ("Service/early", "Published") in services.events(), "no event")
     assert login.runs >= 1
     # What belongs to a service goes with it.
