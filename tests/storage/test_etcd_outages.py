@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -24,7 +24,12 @@ from portway.storage import (
 )
 from portway.storage.etcd import EtcdStore
 from portway.storage.etcdclient import EtcdClient
+from portway.storage.etcdlayout import Layout
+from portway.storage.etcdmessages import message
 from portway.storage.etcdsettings import EtcdSettings
+from portway.storage.etcdwriter import EtcdWriter
+from portway.storage.keyspace import Keyspace
+from portway.storage.writes import Update
 from portway.testing.etcd import Member, cluster, leader_of, running
 
 
@@ -173,6 +178,48 @@ def test_a_write_whose_answer_was_lost_is_brought_to_its_true_end(
                 await store.create("/d", b"")
             with pytest.raises(KeyExists):
                 await store.create("/d", b"")
+
+    asyncio.run(script())
+
+
+def test_a_write_that_may_have_happened_is_not_said_to_have_failed() -> None:
+    """Its answer was lost, the second one lost against another, and then etcd is gone: it may be that it won first."""
+    layout, syncs = Layout("/portway"), [True, False]
+    now = Keyspace({"/a": KeyValue("/a", b"1", 2, 2)}, 2, gaps=True)
+
+    class Gone:
+        answers: ClassVar = [False, True]
+
+        async def call(self, _method: str, _request: Any, **_: Any) -> Any:
+            if not self.answers.pop():
+                theirs = message("KeyValue", key=layout.key("/a"), create_revision=2, mod_revision=3)
+                found = message("ResponseOp", response_range=message("RangeResponse", kvs=[theirs]))
+                return message("TxnResponse", succeeded=False, responses=[found])
+            raise OutcomeUnknown("lost")
+
+    async def sync() -> None:
+        if not syncs.pop(0):
+            raise StoreUnavailable("gone")
+
+    async def script() -> None:
+        writer = EtcdWriter(cast(EtcdClient, Gone()), layout, lambda: now, sync)
+        with pytest.raises(OutcomeUnknown, match="lost"):
+            await writer.write(Update("/a", b"2", 2), 2)
+        assert syncs == []
+
+    asyncio.run(script())
+
+
+def test_a_store_that_can_follow_no_more_says_so(etcd: Member, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the reason: it would answer from what it knew for ever."""
+
+    async def script() -> None:
+        async with opened(etcd.settings()) as store, opened(etcd.settings()) as other:
+            monkeypatch.setattr("portway.storage.etcdmirror.change_of", None)
+            await other.create("/a", b"")
+            async with asyncio.timeout(10):
+                assert "can't be followed" in str(await store.failed())
+            assert store.failure() is not None
 
     asyncio.run(script())
 

@@ -26,13 +26,15 @@ async def opened(etcd: Member, count: int = 1, prefix: str = "/portway") -> Asyn
             await store.close()
 
 
-async def strangers_write(etcd: Member, count: int, key: bytes = b"/elsewhere") -> int:
-    """Writes outside our prefix; etcd's revision afterwards."""
+async def strangers_write(etcd: Member, count: int, *keys: bytes) -> int:
+    """Writes without the store, outside our prefix unless said otherwise; etcd's revision afterwards."""
     client = EtcdClient(etcd.settings())
-    put = message("RequestOp", request_put=message("PutRequest", key=key, value=b"x"))
+    puts = [
+        message("RequestOp", request_put=message("PutRequest", key=key, value=b"x")) for key in keys or (b"/elsewhere",)
+    ]
     try:
         for _ in range(count):
-            answer = await client.call("/etcdserverpb.KV/Txn", message("TxnRequest", success=[put]))
+            answer = await client.call("/etcdserverpb.KV/Txn", message("TxnRequest", success=puts))
         return int(answer.header.revision)
     finally:
         await client.close()
@@ -179,5 +181,38 @@ def test_a_write_below_our_prefix_by_somebody_else_is_no_crash(etcd: Member) -> 
                 while len(waiting) < 3:
                     waiting.append(await anext(again))
             assert [event.kv.key for event in waiting] == ["/a", "/b", "/c"]
+
+    asyncio.run(script())
+
+
+def test_two_keys_in_one_revision_by_somebody_else_are_no_crash(etcd: Member) -> None:
+    """No keyspace can have them in its history: it begins after them, also that of a store that is opened later."""
+
+    async def script() -> None:
+        async with opened(etcd) as (store,):
+            await store.create("/a", b"1")
+            await strangers_write(etcd, 1, b"/portway/data/x", b"/portway/data/y")
+            assert await store.create("/c", b"2") == 4
+            assert [kv.key for kv in (await store.list("")).items] == ["/a", "/c", "/x", "/y"]
+            async with opened(etcd) as (later,):
+                assert [kv.key for kv in (await later.list("")).items] == ["/a", "/c", "/x", "/y"]
+                await store.create("/d", b"3")
+                assert await later.get("/d") is not None
+
+    asyncio.run(script())
+
+
+def test_a_key_that_no_store_can_have_written_is_not_looked_at(etcd: Member) -> None:
+    async def script() -> None:
+        async with opened(etcd) as (store,):
+            await store.create("/a", b"1")
+            await strangers_write(etcd, 1, b"/portway/data\xff")
+            await strangers_write(etcd, 1, b"/portway/data")
+            assert await store.create("/c", b"2") == 5
+            assert [kv.key for kv in (await store.list("")).items] == ["/a", "/c"]
+            assert await anext(store.watch("", 2)) == await anext(store.watch("/c", 0))
+            await store.compact(5)
+            async with opened(etcd) as (later,):
+                assert [kv.key for kv in (await later.list("")).items] == ["/a", "/c"]
 
     asyncio.run(script())

@@ -35,8 +35,15 @@ class Layout:
         """etcd's name of a key."""
         return self.data + key.encode()
 
+    def is_ours(self, key: bytes) -> bool:
+        """Whether a key below our prefix can have been put there by a store. What strangers left is not looked at."""
+        try:
+            return bool(self.name(key))
+        except UnicodeDecodeError:
+            return False
+
     def name(self, key: bytes) -> str:
-        """A key's name in the store. Raises UnicodeDecodeError when it was not put there by a store."""
+        """A key's name in the store, of one that is ours."""
         return key[len(self.data) :].decode()
 
     def known(self, found: Any) -> KeyValue:

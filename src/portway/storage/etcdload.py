@@ -48,22 +48,25 @@ async def last_write(client: EtcdClient, layout: Layout) -> tuple[int, int]:
 
 
 async def load(client: EtcdClient, layout: Layout) -> Keyspace:
-    """The keyspace as it is now, with its history."""
+    """The keyspace as it is now, with its history; without, when strangers have written what doesn't fit into one."""
+    history = HISTORY
     while True:
         try:
-            start = await _oldest(client, layout)
+            start = await _oldest(client, layout, history)
             keyspace = Keyspace(await _state(client, layout, start) if start else {}, start, gaps=True)
             await _catch_up(client, layout, keyspace)
             return keyspace
         except HistoryGoneError:
             continue  # somebody has compacted meanwhile
+        except StrangerError:
+            history = 0
         except grpc.aio.AioRpcError as error:
             if words_of(error) != COMPACTED:
                 raise StoreUnavailable(f"etcd at {client.address}: {words_of(error)}") from error
 
 
-async def _oldest(client: EtcdClient, layout: Layout) -> int:
-    """The revision to begin at; 0 when all history is there."""
+async def _oldest(client: EtcdClient, layout: Layout, history: int) -> int:
+    """The revision to begin at, at most `history` back; 0 when all of it is there."""
     _, current = await last_write(client, layout)
     compacted = 0
     try:
@@ -72,7 +75,7 @@ async def _oldest(client: EtcdClient, layout: Layout) -> int:
         if words_of(error) != COMPACTED:
             raise
         compacted = await _compacted(client, layout)
-    return max(compacted, current - HISTORY)
+    return max(compacted, current - history)
 
 
 async def _compacted(client: EtcdClient, layout: Layout) -> int:
@@ -92,8 +95,9 @@ async def _state(client: EtcdClient, layout: Layout, revision: int) -> dict[str,
         wanted = message("RangeRequest", key=key, range_end=layout.data_end, revision=revision, limit=limit)
         page = await client.call(RANGE, wanted)
         for found in page.kvs:
-            known = layout.known(found)
-            state[known.key] = known
+            if layout.is_ours(found.key):
+                known = layout.known(found)
+                state[known.key] = known
         if not page.more:
             return state
         key = page.kvs[-1].key + b"\0"
@@ -127,7 +131,7 @@ async def changes(client: EtcdClient, layout: Layout, after: int) -> AsyncGenera
                 raise HistoryGoneError(answer.compact_revision)
             if answer.canceled:
                 raise StoreUnavailable(f"etcd at {client.address} ended the watch: {answer.cancel_reason}")
-            batch += answer.events
+            batch += [event for event in answer.events if layout.is_ours(event.kv.key)]
             if not answer.fragment:
                 yield batch
                 batch = []
@@ -136,10 +140,7 @@ async def changes(client: EtcdClient, layout: Layout, after: int) -> AsyncGenera
 
 def change_of(layout: Layout, keyspace: Keyspace, event: Any) -> Change:
     """One event as a change of the keyspace; raises `StrangerError` when it does not follow."""
-    try:
-        key = layout.name(event.kv.key)
-    except UnicodeDecodeError as error:
-        raise StrangerError(f"a key that no store has written: {event.kv.key!r}") from error
+    key = layout.name(event.kv.key)
     before, revision = keyspace.get(key), event.kv.mod_revision
     if revision <= keyspace.revision:
         raise StrangerError(f"{key} changed at revision {revision}, after revision {keyspace.revision} was told")

@@ -44,7 +44,7 @@ class EtcdMirror(LocalStore):
         self._tickets = 0
         self._last_write = Coalesced(lambda: last_write(client, layout))
         self._reloading = asyncio.Lock()
-        self._following = asyncio.create_task(self._follow(), name="follow etcd")
+        self._following = self._followed()
 
     async def latest_revision(self) -> int:
         """See `Store.latest_revision`. Raises `StoreUnavailable` when no quorum can be asked."""
@@ -80,7 +80,7 @@ class EtcdMirror(LocalStore):
         return self._replaced.result() if self._replaced.done() else self._trouble
 
     async def failed(self) -> StoreUnavailable:
-        """See `Store.failed`: only when etcd's history was replaced by an older one."""
+        """See `Store.failed`: only when etcd's history was replaced by an older one, or can't be followed."""
         return await asyncio.shield(self._replaced)
 
     def _back_in_time(self, now: int, known: int) -> StoreUnavailable:
@@ -92,6 +92,18 @@ class EtcdMirror(LocalStore):
         return error
 
     # Following
+
+    def _followed(self) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._follow(), name="follow etcd")
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, following: asyncio.Task[None]) -> None:
+        """A store that sees no more changes is of no use: who waits for `failed` opens it anew."""
+        error = None if following.cancelled() else following.exception()
+        if error is not None and not self._replaced.done():
+            _log.error("etcd at %s can't be followed", self._client.address, exc_info=error)
+            self._replaced.set_result(MediumFailed(f"etcd at {self._client.address} can't be followed: {error}"))
 
     async def _follow(self) -> None:
         while True:
@@ -180,7 +192,7 @@ class EtcdMirror(LocalStore):
                 try:
                     await self._reload()
                 finally:
-                    self._following = asyncio.create_task(self._follow(), name="follow etcd")
+                    self._following = self._followed()
 
     def _release(self) -> None:
         while self._waiting and self._waiting[0][0] <= self._keyspace.revision:

@@ -88,9 +88,7 @@ class EtcdWriter:
                     raise refusal(write, current)
                 return await self._send(write, expected, token)
             except (RevisionMismatch, KeyMissing):
-                # Ours may be the write that the second one lost against.
-                await self._sync()
-                if (found := await self._found(write.key, token, since)) is not None:
+                if (found := await self._late(write.key, token, since, lost)) is not None:
                     return found
                 raise
             except OutcomeUnknown:
@@ -98,6 +96,14 @@ class EtcdWriter:
             except StoreUnavailable as error:
                 raise lost from error
         raise lost
+
+    async def _late(self, key: str, token: bytes, since: int, lost: OutcomeUnknown) -> KeyValue | None:
+        """The key as we left it: ours may be the write that the second one lost against."""
+        try:
+            await self._sync()
+            return await self._found(key, token, since)
+        except StoreUnavailable as error:
+            raise lost from error
 
     async def _found(self, key: str, token: bytes, since: int) -> KeyValue | None:
         """The key as the write with this token left it, if that happened after `since`."""
