@@ -1,9 +1,20 @@
 """What can't be served: an Event, a condition while it lasts, and nobody else is kept from being served."""
 
+import errno
 import socket
+from typing import Any, cast
 
-from portway.testing.cluster import free_port, wait_until
-from portway.testing.services import fetch, service_address, serving
+import pytest
+
+from portway.client.protocol import Client
+from portway.gateway.l4.addresses import Addresses, AddressUnavailableError
+from portway.gateway.l4.listeners import Listeners
+from portway.gateway.l4.netlink import Held, Netlink
+from portway.gateway.l4.wants import Where
+from portway.kube.errors import ServiceUnavailable
+from portway.kube.objects import Object
+from portway.testing.cluster import accepts, free_port, wait_until
+from portway.testing.services import Written, fetch, service_address, serving
 
 
 def condition(patch: object) -> dict[str, object]:
@@ -92,3 +103,81 @@ def test_addresses_that_the_machine_cannot_have_are_told_of_once_for_cluster_add
         assert "cluster addresses of services are not served on this machine" in node["message"]
         assert service["involvedObject"]["name"] == "out"
         assert [path for path, _ in wire.written.patches] == ["/api/v1/namespaces/ns/services/out/status"]
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "169.254.169.254", "100.100.100.200", "224.0.0.1", "255.255.255.255"])
+def test_an_address_that_no_service_may_have_is_not_listened_on(address: str) -> None:
+    """Whoever writes a status could take every address of the machine otherwise, or speak for the cloud."""
+    number = free_port()
+    with serving() as wire:
+        ingress = [{"ip": address, "ipMode": "VIP"}]
+        wire.service(
+            "web",
+            "",
+            {"port": number, "protocol": "TCP"},
+            type="LoadBalancer",
+            status={"loadBalancer": {"ingress": ingress}},
+        )
+        wait_until(lambda: wire.written.events, "no Event")
+        words = f"load balancer address {address}:{number}/TCP cannot be served: no service may have such an address"
+        assert wire.written.events[0]["message"] == words
+        assert not accepts("127.0.0.1", number)
+
+
+def test_many_problems_fit_into_a_message() -> None:
+    with serving() as wire:
+        wire.service("web", "", *({"name": f"p{n}", "port": n, "protocol": "SCTP"} for n in range(1, 1001)))
+        wait_until(lambda: wire.written.patches, "no condition")
+        message = str(condition(wire.written.patches[0][1])["message"])
+        assert message.endswith("; and 995 more")
+        assert message == wire.written.events[0]["message"]
+
+
+def test_a_condition_that_cannot_be_cleared_at_once_is_cleared_later() -> None:
+    class Troubled(Written):
+        async def patch(self, path: str, patch: Any, content_type: str = "") -> Object:
+            await super().patch(path, patch, content_type)
+            if len(self.patches) == 1:
+                raise ServiceUnavailable("etcd is gone")
+            return {}
+
+    with serving() as wire:
+        troubled = Troubled()
+        wire.proxy._reporter._client = cast(Client, troubled)
+        told = {"type": "portway.dev/PortsError", "status": "True", "message": "long ago"}
+        wire.service("web", status={"conditions": [told]})
+        wait_until(lambda: len(troubled.patches) == 2, "it is not tried again")
+
+
+class OneTaken(Netlink):
+    """A kernel that refuses one address, for a reason of that one."""
+
+    def addresses(self) -> list[Held]:
+        return []
+
+    def add_address(self, _index: int, address: str, _origin: int = 0) -> None:
+        if address == "10.96.0.1":
+            raise OSError(errno.ENOBUFS, "No buffer space available")
+
+    def delete_address(self, _index: int, _address: str) -> None: ...
+
+
+def test_a_cluster_address_that_alone_cannot_be_added_is_the_service_s_problem() -> None:
+    addresses = Addresses("services0", own=True)
+    addresses.unavailable, addresses._netlink = "", OneTaken()
+    with pytest.raises(AddressUnavailableError, match="cannot be added to interface services0") as caught:
+        addresses.hold("10.96.0.1")
+    assert not caught.value.every
+    addresses.hold("10.96.0.2")
+    addresses.close()
+    with pytest.raises(AddressUnavailableError) as caught:
+        Addresses("", own=False).hold("10.96.0.1")
+    assert caught.value.every
+
+
+@pytest.mark.parametrize("spelled", ["fd00:96::9", "FD00:96:0:0:0:0:0:9", "::ffff:10.96.0.9", "10.96.0.9"])
+def test_an_endpoint_leads_here_however_it_is_spelled(spelled: str) -> None:
+    owners = {Where("TCP", address, 80): ("ns", "web") for address in ("fd00:96::9", "10.96.0.9")}
+    listeners = Listeners.__new__(Listeners)
+    listeners.owners = owners
+    assert listeners.leads_here(spelled, 80)

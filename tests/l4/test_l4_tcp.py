@@ -1,6 +1,8 @@
 """TCP through the service proxy: real sockets on loopback."""
 
+import asyncio
 import contextlib
+import errno
 import hashlib
 import http.client
 import json
@@ -9,11 +11,13 @@ import socket
 import struct
 import threading
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from portway.gateway.l4.health import HealthListener
 from portway.gateway.l4.sockets import source_filter
 from portway.gateway.settings import Limits
 from portway.testing.cluster import accepts, free_port, wait_until
@@ -416,6 +420,42 @@ def test_a_health_check_port_tells_how_many_endpoints_are_here() -> None:
         wire.endpoints("web", endpoint(pod_address(), node="elsewhere"), port=web.port)
         status, _, body = health(number)
         assert (status, body["localEndpoints"]) == (503, 0)
+
+
+def test_clients_that_only_hold_on_do_not_keep_a_health_check_port_busy() -> None:
+    number = free_port()
+    with serving() as wire, contextlib.ExitStack() as stack:
+        wire.service("web", type="LoadBalancer", externalTrafficPolicy="Local", healthCheckNodePort=number)
+        wait_until(lambda: accepts("127.0.0.1", number), "nobody listens")
+        held = [stack.enter_context(socket.create_connection(("127.0.0.1", number), 3)) for _ in range(200)]
+        status, _, _ = health(number)
+        assert status == 503
+        assert held[0].recv(1) == b""  # well before its time is up
+
+
+def test_a_health_check_port_waits_when_there_are_no_descriptors() -> None:
+    class Exhausted(socket.socket):
+        tries = 0
+
+        def accept(self) -> tuple[socket.socket, Any]:
+            self.tries += 1
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    async def script() -> None:
+        with Exhausted() as sock:
+            sock.bind(("127.0.0.1", 0))
+            sock.listen()
+            listener = HealthListener(sock, lambda: b"", asyncio.get_running_loop())
+            with socket.create_connection(sock.getsockname()):
+                async with asyncio.timeout(10):
+                    while not sock.tries:
+                        await asyncio.sleep(0)
+                for _ in range(100):
+                    await asyncio.sleep(0)
+            assert sock.tries == 1
+            listener.close()
+
+    asyncio.run(script())
 
 
 def health(port: int) -> tuple[int, dict[str, str], dict[str, object]]:

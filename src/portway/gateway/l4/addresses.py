@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterable
 
 from portway.gateway.l4.netlink import Netlink
+from portway.gateway.upstream.addresses import AddressPolicy
 
 LOOPBACK = "lo"
 _MARKS = range(64, 256)
@@ -21,8 +22,16 @@ _MARKS = range(64, 256)
 logger = logging.getLogger(__name__)
 
 
+_FIT_FOR_SERVICES = AddressPolicy(("127.0.0.0/8", "::1/128"))
+"""A laptop's load balancers may be on loopback."""
+
+
 class AddressUnavailableError(Exception):
-    """An address is not the machine's and can't be made so; says why."""
+    """An address is not the machine's and can't be made so; says why. `every`: no address can be."""
+
+    def __init__(self, words: str, *, every: bool) -> None:
+        super().__init__(words)
+        self.every = every
 
 
 class Addresses:
@@ -97,7 +106,7 @@ class Addresses:
         if ipaddress.ip_address(address).is_loopback or (address in self.local and address not in self._leftover):
             return
         if self.unavailable or self._netlink is None:
-            raise AddressUnavailableError(self.unavailable or "the kernel does not answer")
+            raise AddressUnavailableError(self.unavailable or "the kernel does not answer", every=True)
         if address not in self._leftover:
             self._add(self._netlink, address)
         self._leftover.discard(address)
@@ -110,7 +119,8 @@ class Addresses:
             if error.errno in (errno.EPERM, errno.EACCES):
                 self.unavailable = f"adding addresses to interface {self._name} needs root (CAP_NET_ADMIN)"
             raise AddressUnavailableError(
-                self.unavailable or f"it cannot be added to interface {self._name}: {error.strerror}"
+                self.unavailable or f"it cannot be added to interface {self._name}: {error.strerror}",
+                every=bool(self.unavailable),
             ) from error
         self.local.add(address)
 
@@ -144,6 +154,15 @@ class Addresses:
                     self._netlink.delete_link(self._index)
             self._netlink.close()
             self._netlink = None
+
+
+def fit_for_service(address: str) -> bool:
+    """Whether an address that is asked for from outside may be a service's.
+
+    Not the one that stands for all, nor multicast, link-local and cloud metadata addresses: who took those would speak
+    for the machine, or to it, in somebody else's name.
+    """
+    return _FIT_FOR_SERVICES.allows(address)
 
 
 def within(addresses: Iterable[str], cidrs: tuple[str, ...]) -> tuple[str, ...]:

@@ -10,9 +10,12 @@ import socket
 from collections.abc import Callable
 
 from portway.client.records import Endpoint, EndpointMap
+from portway.gateway.l4.sockets import EXHAUSTED, PAUSE_SECONDS
 
 _HEAD_BYTES = 8192
 _SECONDS = 5.0
+_CLIENTS = 64
+"""Of one port at once; a further one ends the oldest, so that those who only hold on keep no balancer from asking."""
 
 
 def local_endpoints(endpoints: EndpointMap | None, node: str) -> int:
@@ -38,9 +41,21 @@ class HealthListener:
     def __init__(self, sock: socket.socket, answers: Callable[[], bytes], loop: asyncio.AbstractEventLoop) -> None:
         self._sock, self._answers, self._loop = sock, answers, loop
         self._clients: dict[socket.socket, tuple[bytearray, asyncio.TimerHandle]] = {}
-        loop.add_reader(sock.fileno(), self._accept)
+        self._paused: asyncio.TimerHandle | None = None
+        self._listen()
+
+    def _pause(self) -> None:
+        """The socket would be reported as ready for ever meanwhile."""
+        self._loop.remove_reader(self._sock.fileno())
+        self._paused = self._loop.call_later(PAUSE_SECONDS, self._listen)
+
+    def _listen(self) -> None:
+        self._paused = None
+        self._loop.add_reader(self._sock.fileno(), self._accept)
 
     def close(self) -> None:
+        if self._paused is not None:
+            self._paused.cancel()
         self._loop.remove_reader(self._sock.fileno())
         self._sock.close()
         for client in [*self._clients]:
@@ -49,8 +64,12 @@ class HealthListener:
     def _accept(self) -> None:
         try:
             client, _ = self._sock.accept()
-        except OSError:
+        except OSError as error:
+            if error.errno in EXHAUSTED:
+                self._pause()
             return
+        if len(self._clients) >= _CLIENTS:
+            self._drop(next(iter(self._clients)))
         client.setblocking(False)
         self._clients[client] = bytearray(), self._loop.call_later(_SECONDS, self._drop, client)
         self._loop.add_reader(client.fileno(), self._read, client)

@@ -4,16 +4,17 @@ import asyncio
 import errno
 import ipaddress
 from collections.abc import Callable
+from functools import lru_cache
 
 from portway.gateway.l4 import udp
-from portway.gateway.l4.addresses import Addresses
+from portway.gateway.l4.addresses import Addresses, fit_for_service
 from portway.gateway.l4.balance import Balancer
 from portway.gateway.l4.flow import Traffic
 from portway.gateway.l4.health import HealthListener
 from portway.gateway.l4.sockets import listen
 from portway.gateway.l4.tcp import TcpListener
 from portway.gateway.l4.udp import UdpListener, UdpTraffic
-from portway.gateway.l4.wants import EVERYWHERE, HEALTH, PROTOCOLS, Want, Where, version
+from portway.gateway.l4.wants import EVERYWHERE, EXTERNAL, HEALTH, LOAD_BALANCER, PROTOCOLS, Want, Where, version
 
 Listener = TcpListener | UdpListener | HealthListener
 Key = tuple[str, str]
@@ -41,6 +42,8 @@ class Listeners:
         owner = self.owners.get(where)
         if owner is not None:
             raise CannotListenError("service {}/{} has it".format(*owner))
+        if want.kind in (EXTERNAL, LOAD_BALANCER) and not fit_for_service(where.address):
+            raise CannotListenError("no service may have such an address")
         if where.address not in EVERYWHERE:
             self._addresses.hold(where.address)
         try:
@@ -72,13 +75,22 @@ class Listeners:
 
     def leads_here(self, address: str, port: int) -> bool:
         """Whether a connection to there would come back to one of these: such an endpoint would go round for ever."""
-        owners = self.owners
+        owners, address = self.owners, _dialled(address)
         if ("TCP", address, port) in owners or ("UDP", address, port) in owners:
             return True
         everywhere = EVERYWHERE[version(address) == 6]
         if ("TCP", everywhere, port) not in owners and ("UDP", everywhere, port) not in owners:
             return False
         return address in self._addresses.local or ipaddress.ip_address(address).is_loopback
+
+
+@lru_cache(maxsize=1 << 16)
+def _dialled(text: str) -> str:
+    """What the kernel makes of an endpoint's address: its own spelling, and IPv4 for IPv6 that stands for it."""
+    if ":" not in text:
+        return text
+    address = ipaddress.IPv6Address(text)
+    return str(address.ipv4_mapped or address)
 
 
 def _words(where: Where, error: OSError) -> str:

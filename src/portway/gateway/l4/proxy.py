@@ -19,7 +19,7 @@ from portway.gateway.l4.balance import Balancer, Here
 from portway.gateway.l4.flow import Traffic
 from portway.gateway.l4.listeners import Key, Listeners
 from portway.gateway.l4.poller import Poller
-from portway.gateway.l4.report import COMPONENT, FAILED, Reporter
+from portway.gateway.l4.report import COMPONENT, FAILED, Reporter, in_words
 from portway.gateway.l4.served import Served
 from portway.gateway.l4.settings import ServiceProxySettings
 from portway.gateway.l4.udp import UdpTraffic
@@ -154,7 +154,7 @@ class ServiceProxy:
         problems: list[str] = []
         if service is not None:
             problems, unavailable = served.settle(service, wanted)
-            self._reporter.tell(service, "; ".join(sorted(problems)))
+            self._reporter.tell(service, in_words(problems))
             if unavailable and self._settings.interface:  # else it is as it was asked for
                 self._say(f"cluster addresses of services are not served on this machine: {unavailable}")
         else:

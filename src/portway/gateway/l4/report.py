@@ -6,7 +6,7 @@ status says what is so now. Nothing waits for this, and an API that is away is a
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from urllib.parse import quote
 
 from portway.client.api import STRATEGIC_MERGE_PATCH
@@ -15,15 +15,23 @@ from portway.client.decode import PORTS_ERROR
 from portway.client.protocol import ApiUnreachable, Client
 from portway.client.recorder import Recorder
 from portway.client.records import Service
-from portway.kube.errors import NotFound, StatusError
+from portway.kube.errors import NotFound, StatusError, TooManyRequests
 from portway.kube.objects import Object, now_rfc3339
 
 COMPONENT = "kube-proxy"
 FAILED = "FailedToBind"
+TOLD = 5
+"""Problems of one service that are named; the others are counted."""
 Key = tuple[str, str]
 """(namespace, name)"""
 
 logger = logging.getLogger(__name__)
+
+
+def in_words(problems: Collection[str]) -> str:
+    """The problems of one service, as many as an Event's and a condition's message have room for."""
+    told = sorted(problems)
+    return "; ".join([*told[:TOLD], *([f"and {len(told) - TOLD} more"] if len(told) > TOLD else [])])
 
 
 class Reporter:
@@ -67,13 +75,14 @@ class Reporter:
                 try:
                     await self._write(key)
                     backoff.reset()
-                except ApiUnreachable:
-                    self._queue[key] = None
-                    await asyncio.sleep(backoff.delay())
                 except NotFound:
                     self.gone(key)
-                except StatusError as error:
-                    logger.warning("the status of service %s/%s cannot be written: %s", *key, error)
+                except (ApiUnreachable, StatusError) as error:
+                    if isinstance(error, StatusError) and error.code != TooManyRequests.code and error.code < 500:
+                        logger.warning("the status of service %s/%s cannot be written: %s", *key, error)
+                        continue
+                    self._queue[key] = None
+                    await asyncio.sleep(backoff.delay())
 
     async def _write(self, key: Key) -> None:
         service, problem = self._service(*key), self._problems.get(key, "")

@@ -32,7 +32,7 @@ class Served:
             try:
                 self._settle_one(want)
             except (CannotListenError, AddressUnavailableError) as error:
-                if want.kind == CLUSTER and isinstance(error, AddressUnavailableError):
+                if want.kind == CLUSTER and isinstance(error, AddressUnavailableError) and error.every:
                     unavailable = str(error)
                 else:
                     problems.append(f"{want.kind} {want.where} cannot be served: {error}")

@@ -1,12 +1,17 @@
 """Sockets with the options that listeners and flows want; nobody else has a share of what is bound here."""
 
 import contextlib
+import errno
 import ipaddress
 import socket
 import struct
 from collections.abc import Callable
 from functools import lru_cache
 
+EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+"""What accept(2) says when the process or the machine has no room for a connection."""
+PAUSE_SECONDS = 1.0
+"""How long nothing is accepted after that."""
 NONBLOCKING = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER of a socket whose close is a reset."""

@@ -1,19 +1,15 @@
 """Accepts TCP connections, for one port of a service, as long as there is room for them; `flow` does the rest."""
 
-import errno
 import socket
 from collections.abc import Sequence
 
 from portway.gateway.l4.balance import Balancer
 from portway.gateway.l4.flow import Flow, Traffic
 from portway.gateway.l4.poller import IN
-from portway.gateway.l4.sockets import reset, source_filter
+from portway.gateway.l4.sockets import EXHAUSTED, PAUSE_SECONDS, reset, source_filter
 
 ACCEPTED = 64
 """Connections taken before the other sockets get a turn."""
-PAUSE_SECONDS = 1.0
-"""How long nothing is accepted after the process ran out of descriptors or memory."""
-_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
 class TcpListener:
@@ -50,7 +46,7 @@ class TcpListener:
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                if error.errno in _EXHAUSTED:
+                if error.errno in EXHAUSTED:
                     self._pause(error)
                     return
                 continue  # ECONNABORTED and what else accept(2) tells of the connection, not of us
