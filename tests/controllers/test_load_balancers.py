@@ -63,6 +63,15 @@ def test_the_first_free_address_is_the_first_that_is_free(taken: set[int]) -> No
     assert pool.first_free("IPv6", used.__contains__) == "fd00::"
 
 
+def test_an_address_is_one_however_it_is_spelled() -> None:
+    pool, taken = AddressPool(["2001:db8::/64"]), {"2001:db8::5"}
+    spelled = service(ipFamilies=["IPv6"], loadBalancerIP="2001:DB8:0::5")
+    with pytest.raises(NoAddressError, match="in use by another service"):
+        choose(spelled, pool, taken.__contains__)
+    assert choose(spelled, pool, set().__contains__) == ["2001:db8::5"]
+    assert addresses_of(service(status=["2001:DB8:0::5"])) == ["2001:db8::5"]
+
+
 def service(name: str = "web", *, status: list[str] | None = None, **spec: Any) -> Object:
     made = {"type": "LoadBalancer", "ports": [{"port": 80}], "ipFamilies": ["IPv4"]} | spec
     points = [{"ip": address} for address in status or ()]

@@ -7,6 +7,7 @@ names a loadBalancerClass is somebody else's. Without a pool they stay pending, 
 Source: k8s.io/cloud-provider/controllers/service (finalizer, events), as facts.
 """
 
+import ipaddress
 from collections.abc import Callable
 from typing import Any
 
@@ -39,7 +40,12 @@ def addresses_of(service: Object) -> list[str]:
     if (service.get("spec") or {}).get("type") != "LoadBalancer":
         return []
     points = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
-    return [point["ip"] for point in points if point.get("ip")]
+    return [canonical(point["ip"]) for point in points if point.get("ip")]
+
+
+def canonical(address: str) -> str:
+    """One spelling for each address, or two services could have one IPv6 address; what is no address stays."""
+    return str(ipaddress.ip_address(address)) if family(address) else address
 
 
 Taken = Callable[[str], bool]
@@ -52,7 +58,7 @@ def choose(service: Object, pool: AddressPool, taken: Taken) -> list[str]:
     What it has, it keeps while it may. Raises NoAddressError.
     """
     spec, held = service["spec"], addresses_of(service)
-    wanted = spec.get("loadBalancerIP") or ""
+    wanted = canonical(spec.get("loadBalancerIP") or "")
     if wanted and (family(wanted) not in families(service)):
         raise NoAddressError(f"loadBalancerIP {wanted} is of none of the service's families")
     chosen = []
