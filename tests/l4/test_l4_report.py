@@ -10,6 +10,7 @@ from portway.client.protocol import Client
 from portway.gateway.l4.addresses import Addresses, AddressUnavailableError
 from portway.gateway.l4.listeners import Listeners
 from portway.gateway.l4.netlink import Held, Netlink
+from portway.gateway.l4.settings import ServiceProxySettings
 from portway.gateway.l4.wants import Where
 from portway.kube.errors import ServiceUnavailable
 from portway.kube.objects import Object
@@ -122,6 +123,28 @@ def test_an_address_that_no_service_may_have_is_not_listened_on(address: str) ->
         words = f"load balancer address {address}:{number}/TCP cannot be served: no service may have such an address"
         assert wire.written.events[0]["message"] == words
         assert not accepts("127.0.0.1", number)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_the_door_s_port_is_not_taken_while_the_door_is_away(host: str) -> None:
+    door, beside = free_port(), free_port()
+    with serving(door=((host, door),)) as wire:
+        ports = [{"name": str(n), "port": 80 + n, "protocol": "TCP", "nodePort": n} for n in (door, beside)]
+        wire.service("web", "", *ports, type="NodePort")
+        wait_until(lambda: wire.written.events, "no Event")
+        words = f"node port 127.0.0.1:{door}/TCP cannot be served: the door listens there"
+        assert wire.written.events[0]["message"] == words
+        web = wire.server(b"one")
+        listed = [{"name": port["name"], "port": web.port, "protocol": "TCP"} for port in ports]
+        wire.endpoints("web", web, ports=listed)
+        assert fetch("127.0.0.1", beside) == b"one"
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", door), 5)
+
+
+def test_settings_cross_the_process_boundary() -> None:
+    told = ServiceProxySettings("/api.sock", "here", ("127.0.0.0/8",), door=(("127.0.0.1", 6443), ("::1", 8001)))
+    assert ServiceProxySettings.from_json(told.to_json()) == told
 
 
 def test_many_problems_fit_into_a_message() -> None:

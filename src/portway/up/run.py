@@ -172,6 +172,7 @@ def service_proxy_settings(settings: UpSettings, directory: DataDir) -> ServiceP
         nodeport_addresses=settings.nodeport_addresses,
         interface=settings.interface,
         own_interface=not settings.service_interface,
+        door=tuple((listener.host, listener.port) for listener in _listeners(settings)),
         cluster_cidrs=(settings.cluster_cidr,),
         limits=Limits(**changed),
     )

@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from portway.gateway.l4 import udp
@@ -29,9 +29,16 @@ class Listeners:
     """Every listener of the process, by where it is."""
 
     def __init__(
-        self, addresses: Addresses, tcp_traffic: Traffic, udp_traffic: UdpTraffic, loop: asyncio.AbstractEventLoop
+        self,
+        addresses: Addresses,
+        tcp_traffic: Traffic,
+        udp_traffic: UdpTraffic,
+        loop: asyncio.AbstractEventLoop,
+        door: Iterable[tuple[str, int]] = (),
     ) -> None:
+        """`door`: where the door listens, or will again."""
         self.owners: dict[Where, Key] = {}
+        self._door = [Where("TCP", address, port) for address, port in door]
         self._addresses, self._tcp, self._udp, self._loop = addresses, tcp_traffic, udp_traffic, loop
 
     def open(self, key: Key, want: Want, balancer: Balancer, health: Callable[[], bytes]) -> Listener:
@@ -42,6 +49,8 @@ class Listeners:
         owner = self.owners.get(where)
         if owner is not None:
             raise CannotListenError("service {}/{} has it".format(*owner))
+        if any(_collide(where, door) for door in self._door):
+            raise CannotListenError("the door listens there")
         if want.kind in (EXTERNAL, LOAD_BALANCER) and not fit_for_service(where.address):
             raise CannotListenError("no service may have such an address")
         if where.address not in EVERYWHERE:
@@ -82,6 +91,13 @@ class Listeners:
         if ("TCP", everywhere, port) not in owners and ("UDP", everywhere, port) not in owners:
             return False
         return address in self._addresses.local or ipaddress.ip_address(address).is_loopback
+
+
+def _collide(one: Where, other: Where) -> bool:
+    """Whether the kernel lets only one of them listen."""
+    if (one.protocol, one.port, version(one.address)) != (other.protocol, other.port, version(other.address)):
+        return False
+    return one.address == other.address or one.address in EVERYWHERE or other.address in EVERYWHERE
 
 
 @lru_cache(maxsize=1 << 16)

@@ -49,7 +49,7 @@ class ServiceProxy:
         self._poller = Poller(loop)
         self._tcp = Traffic(self._poller, settings.limits, loop.time(), self._say)
         self._udp = UdpTraffic(self._poller, settings.limits, loop.time(), self._say)
-        self._listeners = Listeners(self._addresses, self._tcp, self._udp, loop)
+        self._listeners = Listeners(self._addresses, self._tcp, self._udp, loop, settings.door)
         self._permitted = lru_cache(maxsize=1 << 16)(AddressPolicy(settings.cluster_cidrs).allows)
         self._here = Here(settings.node)
         self._node_addresses: tuple[str, ...] = EVERYWHERE

@@ -18,6 +18,7 @@ class ServiceProxySettings:
         nodeport_addresses: CIDRs; node ports are served on the machine's addresses in them. () = on all.
         interface: what bears services' addresses; "" = only addresses that the machine has anyway.
         own_interface: whether it is made and removed as a whole.
+        door: (address, port) of each of the door's own listeners, which no service gets while the door is away.
         cluster_cidrs: ranges of pods, where even loopback addresses are endpoints.
     """
 
@@ -26,6 +27,7 @@ class ServiceProxySettings:
     nodeport_addresses: tuple[str, ...] = ()
     interface: str = ""
     own_interface: bool = False
+    door: tuple[tuple[str, int], ...] = ()
     cluster_cidrs: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
 
@@ -38,4 +40,5 @@ class ServiceProxySettings:
         """What to_json wrote; unknown keys are a TypeError."""
         value: dict[str, Any] = json.loads(text)
         changed: dict[str, Any] = {key: tuple(one) if isinstance(one, list) else one for key, one in value.items()}
-        return cls(**changed | {"limits": Limits(**value["limits"])})
+        door = tuple((address, port) for address, port in value["door"])
+        return cls(**changed | {"door": door, "limits": Limits(**value["limits"])})
