@@ -1,4 +1,5 @@
-"""The objects that every cluster has from the start: namespaces, default roles and bindings, default/kubernetes.
+"""The objects that every cluster has from the start: namespaces, default roles and bindings, default/kubernetes,
+and the class of the door's Ingresses.
 
 `desired` names them; `reconcile` says what an existing one lacks, as upstream's auto-reconciliation does at start:
 permissions and subjects are added, never taken away, and a role annotated
@@ -18,6 +19,7 @@ from typing import Any
 from portway.apiserver.allocator import address_range
 from portway.apiserver.bootstraproles import AGGREGATED, BINDINGS, ROLES
 from portway.apiserver.config import ApiServerConfig
+from portway.kube.ingresses import CONTROLLER, DEFAULT_ANNOTATION
 from portway.kube.objects import Object
 
 _log = logging.getLogger(__name__)
@@ -30,7 +32,7 @@ _NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 def desired(config: ApiServerConfig) -> Sequence[Object]:
     """Returns the objects that must exist, in order of creation (namespaces first)."""
     namespaces = [{"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}} for name in _NAMESPACES]
-    return [*namespaces, _service_cidr(config), *_roles(), *_bindings(), _kubernetes(config)]
+    return [*namespaces, _service_cidr(config), *_roles(), *_bindings(), _kubernetes(config), _ingress_class()]
 
 
 def reconcile(existing: Object, wanted: Object) -> Object | None:
@@ -158,6 +160,16 @@ def _service_cidr(config: ApiServerConfig) -> Object:
         "apiVersion": "networking.k8s.io/v1",
         "metadata": {"name": "kubernetes"},
         "spec": {"cidrs": list(config.service_cidrs)},
+    }
+
+
+def _ingress_class() -> Object:
+    """The class of the Ingresses that the door serves; the default one until an administrator says otherwise."""
+    return {
+        "kind": "IngressClass",
+        "apiVersion": "networking.k8s.io/v1",
+        "metadata": {"name": "portway", "annotations": {DEFAULT_ANNOTATION: "true"}},
+        "spec": {"controller": CONTROLLER},
     }
 
 

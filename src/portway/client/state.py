@@ -8,10 +8,11 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from types import MappingProxyType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from portway.client import decode
 from portway.client.records import Endpoint, EndpointMap, Node, Pod, Service, ServiceAccount
+from portway.kube.ingresses import Ingress, IngressClass, ingress, ingress_class
 from portway.kube.objects import Object
 from portway.kube.rbac import RBAC
 
@@ -99,6 +100,8 @@ class ClusterState:
         self._pods: Table[Pod] = Table()
         self._nodes: Table[Node] = Table()
         self._service_accounts: Table[ServiceAccount] = Table()
+        self._ingresses: Table[Ingress] = Table()
+        self._ingress_classes: Table[IngressClass] = Table()
         self._namespaces: dict[str, str] = {}
         self._slice_service: Table[str] = Table()
         self._slices: Table[_Slices] = Table()
@@ -138,6 +141,13 @@ class ClusterState:
         account = self._service_accounts.get(namespace, name)
         return None if account is None else account.uid
 
+    def ingresses(self) -> Iterator[Ingress]:
+        """All ingresses, as `services`."""
+        return self._ingresses.values()
+
+    def ingress_classes(self) -> Iterator[IngressClass]:
+        return self._ingress_classes.values()
+
     @property
     def namespaces(self) -> Mapping[str, str]:
         """uid by name of every namespace."""
@@ -153,9 +163,10 @@ class ClusterState:
     def apply(self, plural: str, event: str, obj: Object) -> None:
         """Take in one event.
 
-        `plural`: services, endpointslices, pods, nodes, namespaces, serviceaccounts, roles, rolebindings, clusterroles
-        or clusterrolebindings (else ValueError). `event`: ADDED, MODIFIED or DELETED; the first two mean "is now so".
-        For DELETED the metadata is enough. An event that changes nothing the records keep tells nobody.
+        `plural`: services, endpointslices, pods, nodes, namespaces, serviceaccounts, ingresses, ingressclasses, roles,
+        rolebindings, clusterroles or clusterrolebindings (else ValueError). `event`: ADDED, MODIFIED or DELETED; the
+        first two mean "is now so". For DELETED the metadata is enough. An event that changes nothing the records keep
+        tells nobody.
         """
         deleted = event == "DELETED"
         if plural == "endpointslices":
@@ -170,6 +181,10 @@ class ClusterState:
             self._apply_record(self._nodes, plural, obj, None if deleted else decode.node(obj))
         elif plural == "serviceaccounts":
             self._apply_record(self._service_accounts, plural, obj, None if deleted else decode.service_account(obj))
+        elif plural == "ingresses":
+            self._apply_record(self._ingresses, plural, obj, None if deleted else ingress(obj))
+        elif plural == "ingressclasses":
+            self._apply_record(self._ingress_classes, plural, obj, None if deleted else ingress_class(obj))
         elif plural == "namespaces":
             self._apply_namespace(obj, deleted)
         else:
@@ -181,12 +196,14 @@ class ClusterState:
             return list(self._rbac_keys[plural])
         if plural == "namespaces":
             return [("", name) for name in self._namespaces]
-        tables: dict[str, Table[Service] | Table[str] | Table[Pod] | Table[Node] | Table[ServiceAccount]] = {
+        tables: dict[str, Table[Any]] = {
             "services": self._services,
             "endpointslices": self._slice_service,
             "pods": self._pods,
             "nodes": self._nodes,
             "serviceaccounts": self._service_accounts,
+            "ingresses": self._ingresses,
+            "ingressclasses": self._ingress_classes,
         }
         return tables[plural].keys()
 

@@ -28,6 +28,7 @@ from portway.client.state import ClusterState
 __all__ = ["PATHS", "ClusterView", "Endpoint", "EndpointMap", "Node", "Pod", "Service", "ServiceAccount", "ServicePort"]
 
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
+_NETWORKING = "/apis/networking.k8s.io/v1"
 ROUTED = ("services", "endpointslices", "pods")
 """What a door needs that neither identifies nor decides: where services are."""
 PATHS = {
@@ -37,13 +38,15 @@ PATHS = {
     "nodes": "/api/v1/nodes",
     "namespaces": "/api/v1/namespaces",
     "serviceaccounts": "/api/v1/serviceaccounts",
+    "ingresses": f"{_NETWORKING}/ingresses",
+    "ingressclasses": f"{_NETWORKING}/ingressclasses",
     "roles": f"{_RBAC}/roles",
     "rolebindings": f"{_RBAC}/rolebindings",
     "clusterroles": f"{_RBAC}/clusterroles",
     "clusterrolebindings": f"{_RBAC}/clusterrolebindings",
 }
 """The collections that a view follows, over all namespaces, by plural."""
-CLUSTER_SCOPED = ("nodes", "namespaces", "clusterroles", "clusterrolebindings")
+CLUSTER_SCOPED = ("nodes", "namespaces", "ingressclasses", "clusterroles", "clusterrolebindings")
 
 Collection = tuple[str, str]
 """(plural, namespace); "" for all namespaces, or for what has none."""

@@ -52,6 +52,8 @@ class Caches:
         self.certificatesigningrequests: Cache[Object] = Cache(_whole)
         self.clusterroles: Cache[Object] = Cache(_whole)
         self.servicecidrs: Cache[Object] = Cache(_whole)
+        self.ingresses: Cache[Object] = Cache(_whole)
+        self.ingressclasses: Cache[Object] = Cache(_whole)
         self.ipaddresses: Cache[tuple[str, bool]] = Cache(_address)
         """Each address, and whether an allocator took it for a service."""
 
@@ -67,6 +69,8 @@ GROUPS = {
     "certificatesigningrequests": "/apis/certificates.k8s.io/v1",
     "clusterroles": "/apis/rbac.authorization.k8s.io/v1",
     "servicecidrs": "/apis/networking.k8s.io/v1",
+    "ingresses": "/apis/networking.k8s.io/v1",
+    "ingressclasses": "/apis/networking.k8s.io/v1",
     "ipaddresses": "/apis/networking.k8s.io/v1",
 }
 """Where the collections are, by plural."""

@@ -13,6 +13,7 @@ from portway.controllers.collections import GROUPS, Caches
 from portway.controllers.endpoints import EndpointsController
 from portway.controllers.endpointslices import EndpointSliceController, EndpointSliceMirroringController
 from portway.controllers.garbage import GarbageCollector
+from portway.controllers.ingresses import IngressController
 from portway.controllers.loadbalancers import ServiceLoadBalancerController
 from portway.controllers.rootca import RootCAPublisher
 from portway.controllers.servicecidrs import ServiceCidrController
@@ -31,6 +32,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     GarbageCollector,
     ServiceLoadBalancerController,
     ServiceCidrController,
+    IngressController,
 )
 
 

@@ -161,6 +161,10 @@ class Downstream(asyncio.Protocol):
         if self._clean:
             self._last, self._last_fields = exchange, data[line:]
 
+    def forget(self) -> None:
+        """The next request is read in full, whatever it has in common with the last one."""
+        self._last = None
+
     def _repeat(self, last: Exchange, data: bytes) -> bool:
         """Serves a request whose header fields are byte for byte those of the one before: no need to parse them again.
 

@@ -24,6 +24,7 @@ from portway.gateway.grant import Grant
 from portway.gateway.guard import guard
 from portway.gateway.hosts import Hosts
 from portway.gateway.http1 import Downstream
+from portway.gateway.ingresses import Ingresses
 from portway.gateway.localanswers import LocalAnswers
 from portway.gateway.locations import Located, Unsure
 from portway.gateway.places import Places, at_site
@@ -115,7 +116,9 @@ class Door:
         self.authenticators = authenticators
         self.recorder = recorder
         self.local = local
-        self.places = Places(self.clusters, local, hosts=hosts, filter=filter, api_prefix=settings.api_prefix)
+        allowed, prefix = settings.ingress, settings.api_prefix
+        ingresses = Ingresses(cluster.view, allowed, self._ingresses_changed) if allowed is not None else None
+        self.places = Places(self.clusters, local, hosts=hosts, filter=filter, api_prefix=prefix, ingresses=ingresses)
         self.loop = asyncio.get_running_loop()
         self.now = 0.0
         self.response_due = 0.0
@@ -455,6 +458,12 @@ class Door:
         )
 
     # connections
+
+    def _ingresses_changed(self) -> None:
+        """What a connection remembers may be another's now: a host that was the API's has become an Ingress's."""
+        self.places.ingresses_changed()
+        for down in self.crowd.connections:
+            down.forget()
 
     def _tick(self) -> None:
         self.now = self.loop.time()

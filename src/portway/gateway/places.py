@@ -14,6 +14,7 @@ from portway.gateway.filter import Filter
 from portway.gateway.grant import Grant
 from portway.gateway.guard import is_link
 from portway.gateway.hosts import Hosts, Site
+from portway.gateway.ingresses import Ingresses
 from portway.gateway.localanswers import LocalAnswers
 from portway.gateway.requesthead import origin_form
 from portway.kube.errors import BadRequest, Forbidden, not_found
@@ -38,24 +39,33 @@ class Places:
         hosts: Hosts | None,
         filter: Filter | None,  # noqa: A002 - kubectl's word for it
         api_prefix: str,
+        ingresses: Ingresses | None = None,
     ) -> None:
-        """`clusters`: the first is meant by a URL that names none, the others are at /clusters/NAME/."""
+        """`clusters`: the first is meant by a URL that names none, the others are at /clusters/NAME/. `ingresses` are
+        the first one's.
+        """
         self._named = {one.name: one for one in clusters} if len(clusters) > 1 else {}
         self._labelled = {one.label: one for one in clusters}
         self._local = local
         self._hosts = hosts
+        self._ingresses = ingresses
         self._filter = filter
         self._below = api_prefix.rstrip("/").encode()
         # kubectl's rule: a prefix that begins so is the API's own, and stays.
         self._stripped = b"" if self._below.startswith(b"/api") else self._below
-        self.several = bool(self._named or hosts is not None or filter is not None or self._below)
+        self._always = bool(self._named or hosts is not None or filter is not None or self._below)
+        self.several = self._always
         """Whether there is anything to ask."""
         self.filtered = filter is not None
         """Whether `lets_through` can say no."""
 
+    def ingresses_changed(self) -> None:
+        """While there are no Ingresses, no request is asked whether it is for one."""
+        self.several = self._always or bool(self._ingresses)
+
     def repeats(self, exchange: "Exchange") -> bool:
         """Whether the header fields of a request say where the connection's next one with the same fields leads."""
-        if self._below or exchange.below:
+        if self._below or exchange.below or exchange.by_path:
             return False
         return self._hosts is None or exchange.site is not None or not is_link(exchange.special)
 
@@ -63,8 +73,10 @@ class Places:
         """Which cluster, and whose host; the target becomes what that cluster's API would be asked. Then the filter."""
         target = exchange.target = origin_form(exchange)
         host = exchange.special.get(h.HOST, b"")
-        if self._hosts is not None:
-            exchange.site = self._hosts.find(host)
+        exchange.site = self._hosts.find(host) if self._hosts is not None else None
+        if exchange.site is None and self._ingresses is not None:
+            exchange.site = self._ingresses.find(host, target)
+            exchange.by_path = exchange.site is not None
         if exchange.site is not None:
             exchange.cluster = self._labelled.get(exchange.site.cluster, exchange.cluster)
         elif not exchange.below:

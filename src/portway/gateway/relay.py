@@ -53,6 +53,7 @@ class Exchange:
         "below",
         "body",
         "body_done",
+        "by_path",
         "chunked",
         "close",
         "cluster",
@@ -124,6 +125,8 @@ class Exchange:
         self.special: dict[int, bytes] = {}
         self.site: Site | None = None
         """The service that the host name names; None when the path says what is meant."""
+        self.by_path = False
+        """Whether an Ingress says so of host name and path together: the next request's path may name another site."""
         self.cluster: Cluster = self.door.cluster
         self.below = b""
         """What was taken from the front of the target, for it is ours and not the cluster's API's."""

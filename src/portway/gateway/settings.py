@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from portway.gateway.filter import FilterRules
+from portway.kube.ingresshosts import IngressHosts
 
 T = TypeVar("T")
 
@@ -212,6 +213,8 @@ class GatewaySettings:
     """Below which path the API and the proxy verb are served; nothing else is then."""
     filter: FilterRules | None = None
     """What is let through at all; None = everything."""
+    ingress: IngressHosts | None = None
+    """Which hosts the first cluster's Ingresses may have; None = Ingresses are not served."""
     limits: Limits = field(default_factory=Limits)
     authentication: Authentication = field(default_factory=Authentication)
     delegation: Delegation = field(default_factory=Delegation)
@@ -228,6 +231,8 @@ class GatewaySettings:
         value["clusters"] = [_from_dict(ClusterSettings, cluster) for cluster in value["clusters"]]
         if value.get("filter") is not None:
             value["filter"] = _from_dict(FilterRules, value["filter"])
+        if value.get("ingress") is not None:
+            value["ingress"] = _from_dict(IngressHosts, value["ingress"])
         parts = {"limits": Limits, "authentication": Authentication, "delegation": Delegation, "record": Record}
         for name, kind in parts.items():
             value[name] = _from_dict(kind, value.get(name, {}))

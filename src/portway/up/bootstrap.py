@@ -5,6 +5,7 @@ named in flags are checked first (`given.py`), so that a mistake is one line and
 """
 
 import ipaddress
+import platform
 import secrets
 import ssl
 from collections.abc import Callable
@@ -35,6 +36,7 @@ class Credentials:
         signing_key: the private key that signs service account tokens.
         kubeconfig: the admin's.
         anchor: what verifies the TLS listener's certificate, PEM; b"" when only a public authority does.
+        names: which the door is called by.
         demo_password: of the user `demo`; "" when there is none.
     """
 
@@ -46,6 +48,7 @@ class Credentials:
     signing_key: Path
     kubeconfig: Path
     anchor: bytes
+    names: tuple[str, ...]
     demo_password: str
 
 
@@ -109,6 +112,7 @@ def _make_all(settings: UpSettings, directory: DataDir) -> Credentials:
         signing_key=signing_key,
         kubeconfig=target,
         anchor=anchor,
+        names=door_names(settings, tls_cert.read_bytes()),
         demo_password=password,
     )
 
@@ -123,6 +127,16 @@ def serving_names(settings: UpSettings) -> tuple[str, ...]:
     if not ipaddress.ip_address(settings.bind_address).is_unspecified:
         names.append(settings.bind_address)
     return tuple(dict.fromkeys(names))
+
+
+def door_names(settings: UpSettings, certificate: bytes) -> tuple[str, ...]:
+    """Every name by which the door is known to be called, lower-case: in its certificate, and on this network.
+
+    Wildcards are as in the certificate.
+    """
+    here = platform.node().lower()
+    names = (*serving_names(settings), *certificates.dns_names(certificate), here, f"{here.partition('.')[0]}.local")
+    return tuple(dict.fromkeys(name.lower() for name in names if name))
 
 
 def _authority(directory: DataDir) -> KeyPair:

@@ -78,6 +78,15 @@ def needs_renewal(certificate: bytes, names: Sequence[str] = ()) -> bool:
     return not {_general_name(name) for name in names} <= set(held)
 
 
+def dns_names(chain: bytes) -> list[str]:
+    """The DNS names that the first certificate of a PEM chain is for, wildcards as they stand."""
+    try:
+        found = x509.load_pem_x509_certificate(chain).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return []
+    return found.value.get_values_for_type(x509.DNSName)
+
+
 def signed_by(certificate: bytes, authority: bytes) -> bool:
     """Whether `authority` signed `certificate`."""
     try:

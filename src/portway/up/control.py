@@ -32,6 +32,7 @@ from portway.controllers.manager import ControllerManager
 from portway.controllers.settings import ControllerSettings
 from portway.controllers.signing import Authority
 from portway.kube.identity import User
+from portway.kube.ingresshosts import IngressHosts
 from portway.kube.serviceaccount import Signer, Verifier
 from portway.kube.tokenfile import TokenFileError, parse_token_file
 from portway.node.addresses import NoAddressesError
@@ -145,6 +146,7 @@ class Control:
             root_ca=self._settings.root_ca,
             authority=_authority(*self._settings.authority),
             balancers=AddressPool(self._settings.load_balancer_addresses),
+            ingress=IngressHosts(self._settings.ingress_own, self._settings.ingress_domains),
         )
 
         def work() -> Coroutine[Any, Any, None]:

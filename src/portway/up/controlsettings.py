@@ -27,6 +27,7 @@ class ControlSettings:
         compaction_seconds, watch_history: as in ApiServerConfig.
         controllers: kube-controller-manager's --controllers, comma-separated.
         load_balancer_addresses: CIDRs and ranges for services of type LoadBalancer.
+        ingress_own, ingress_domains: the fields of IngressHosts.
         seed: names the cluster among those of this machine.
         environment: what pods inherit.
     """
@@ -53,6 +54,8 @@ class ControlSettings:
     watch_history: int
     controllers: str
     load_balancer_addresses: tuple[str, ...]
+    ingress_own: tuple[str, ...]
+    ingress_domains: tuple[str, ...]
     cluster_cidr: str
     seed: str
     log_dir: str

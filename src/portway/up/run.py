@@ -17,6 +17,7 @@ from typing import Any
 from portway.gateway.l4.settings import ServiceProxySettings
 from portway.gateway.settings import Authentication, ClusterSettings, GatewaySettings, Limits, Record
 from portway.gateway.supervisor import Child, Supervisor
+from portway.kube.ingresshosts import IngressHosts
 from portway.up import bootstrap, certificates, datadir, listeners, stores
 from portway.up.banner import Banner
 from portway.up.bootstrap import Credentials
@@ -155,6 +156,8 @@ def control_settings(
         watch_history=settings.default_watch_cache_size,
         controllers=",".join(settings.controllers),
         load_balancer_addresses=settings.load_balancer_addresses,
+        ingress_own=credentials.names,
+        ingress_domains=settings.ingress_domains,
         cluster_cidr=settings.cluster_cidr,
         seed=str(directory.root),
         log_dir=str(log_dir),
@@ -201,6 +204,7 @@ def gateway_settings(settings: UpSettings, directory: DataDir, credentials: Cred
         insecure_port=settings.plain_port or None,
         workers=settings.workers,
         html_sandbox=settings.html_sandbox,
+        ingress=IngressHosts(credentials.names, settings.ingress_domains),
         limits=Limits(**changed),
         authentication=Authentication(
             anonymous_auth=settings.anonymous_auth,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from portway.kube.names import is_dns1123_subdomain
 from portway.node.workload import DEFAULT_NODE_NAME
 from portway.options import values
 from portway.options.declared import Options, option
@@ -56,6 +57,14 @@ class _Store(values.Choice):
             return super().__call__(value)
         parse_endpoints(value)
         return value
+
+
+def _domain(value: str) -> str:
+    """A DNS name."""
+    faults = is_dns1123_subdomain(value)
+    if faults:
+        raise ValueError(f'"{value}" is no domain: {faults[0]}')
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +139,14 @@ class UpSettings:
         many=True,
         default=(),
         shown_default="none: such services stay pending",
+    )
+    ingress_domains: tuple[str, ...] = option(
+        _domain,
+        "LIST",
+        "domains that Ingresses may have hosts in, themselves included, such as apps.example.com",
+        many=True,
+        default=(),
+        shown_default="all names but those of the certificate",
     )
     cluster_cidr: str = option(
         values.network, "CIDR", "the addresses of pods that this machine runs", default="127.64.0.0/10"
