@@ -267,7 +267,7 @@ def test_a_relist_of_one_namespace_says_nothing_of_another(tmp_path: Path) -> No
         api.put(collection_path("services", namespace), "web")
 
     async def test() -> None:
-        await until(lambda: api.watches() == 16)
+        await until(lambda: api.watches() == 2 * len(PATHS) - len(CLUSTER_SCOPED))
         api.forget(SERVICES, "web")
         api.end_watches(expired())
         await until(lambda: view.service("demo", "web") is None)

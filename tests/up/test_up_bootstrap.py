@@ -2,6 +2,7 @@
 
 import base64
 import os
+import platform
 from pathlib import Path
 
 import pytest
@@ -246,3 +247,13 @@ def test_users_are_put_replaced_and_removed_without_touching_the_rest(tmp_path: 
 def test_names_that_the_file_cannot_carry_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UpError, match="cannot be a user name"):
         users.put(tmp_path / "htpasswd", name, "x", [])
+
+
+def test_names_of_the_door_are_those_of_its_certificate_and_of_this_machine(tmp_path: Path) -> None:
+    authority = certificates.make_authority("test")
+    pair = certificates.make_server_certificate(authority, ["Door.Example", "*.apps.example", "192.0.2.1"])
+    names = bootstrap.door_names(load({"data-dir": str(tmp_path)}), pair.certificate)
+    here = platform.node().lower()
+    assert {"door.example", "*.apps.example", "localhost", "kubernetes.default.svc", here} <= set(names)
+    assert f"{here.partition('.')[0]}.local" in names
+    assert bootstrap.door_names(load({"data-dir": str(tmp_path)}), authority.certificate)[0] == "localhost"

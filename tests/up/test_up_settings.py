@@ -108,6 +108,8 @@ def test_a_file_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
         ({"load-balancer-addresses": ["192.0.2.9-192.0.2.1"]}, "not a range of one family in ascending order"),
         ({"load-balancer-addresses": ["10.96.3.0/24"]}, "--service-cluster-ip-range 10.96.0.0/16 overlap"),
         ({"load-balancer-addresses": ["127.63.0.1-127.65.0.1"]}, "--cluster-cidr 127.64.0.0/10 overlap"),
+        ({"ingress-domains": ["*.example.com"]}, '--ingress-domains: "*.example.com" is no domain'),
+        ({"ingress-domains": ["127.0.0.1/8"]}, "is no domain"),
         ({"service-cluster-ip-range": "10.96.0.0/16,10.97.0.0/16"}, "more than one range of each family"),
         ({"service-cluster-ip-range": "10.96.0.0/16,fd00::/112,fd01::/112"}, "more than one range of each family"),
         ({"service-node-port-range": "32767-30000"}, "ascending order"),

@@ -32,7 +32,7 @@ _NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 def desired(config: ApiServerConfig) -> Sequence[Object]:
     """Returns the objects that must exist, in order of creation (namespaces first)."""
     namespaces = [{"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}} for name in _NAMESPACES]
-    return [*namespaces, _service_cidr(config), *_roles(), *_bindings(), _kubernetes(config), _ingress_class()]
+    return [*namespaces, _service_cidr(config), *_roles(), *_bindings(), _ingress_class(), _kubernetes(config)]
 
 
 def reconcile(existing: Object, wanted: Object) -> Object | None:

@@ -13,13 +13,13 @@ from typing import Any
 from portway.apiserver.kinds import common
 from portway.apiserver.kinds.base import Column, Context, Kind, Strategy
 from portway.apiserver.kinds.ingressrules import (
-    CLASS_ANNOTATION,
     class_causes_of_new,
     ingress_causes,
     ingress_class_causes,
     status_causes,
 )
 from portway.kube.errors import Cause
+from portway.kube.ingresses import CLASS_ANNOTATION
 from portway.kube.objects import Object
 
 _SHOWN = 3

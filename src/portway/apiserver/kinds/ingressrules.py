@@ -11,9 +11,9 @@ from typing import Any
 from portway.apiserver.kinds import common
 from portway.kube import names
 from portway.kube.errors import Cause, forbidden_field, invalid_value, not_supported, required, too_long
+from portway.kube.ingresses import CLASS_ANNOTATION
 from portway.kube.objects import Object
 
-CLASS_ANNOTATION = "kubernetes.io/ingress.class"
 _PATH_TYPES = ("Exact", "ImplementationSpecific", "Prefix")
 _NEVER_IN_PATHS = ("//", "/./", "/../", "%2f", "%2F")
 _NEVER_AT_THE_END = ("/..", "/.")
