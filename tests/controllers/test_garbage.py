@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -297,3 +297,44 @@ def test_the_graph_finds_dependents_whichever_comes_first(late: bool) -> None:
     assert not graph.all_solid(dependent)
     graph.drop("2")
     assert graph.dependents("1") == []
+
+
+@pytest.mark.parametrize("name", ["web/proxy/secret", "../../secrets/token", "we%2fb", ".."])
+def test_what_is_no_name_leads_the_collector_nowhere(tmp_path: Path, name: str) -> None:
+    async def test(client: ApiClient) -> None:
+        asked = noted(client)
+        await make(client, "left-alone", stranger(name))
+        await collected(client)
+        assert await find(client, f"{MAPS}/left-alone") is not None
+        assert not [path for path in asked if "/services/" in path]
+
+    on(tmp_path, test)
+
+
+@pytest.mark.parametrize(("name", "path"), [("web?watch=true", "web%3Fwatch%3Dtrue"), ("a b#ü", "a%20b%23%C3%BC")])
+def test_names_with_what_means_something_in_a_url_are_escaped(tmp_path: Path, name: str, path: str) -> None:
+    async def test(client: ApiClient) -> None:
+        asked = noted(client)
+        await make(client, "orphaned", stranger(name))
+        await gone(client, "orphaned")
+        assert f"/api/v1/namespaces/demo/services/{path}" in asked
+
+    on(tmp_path, test)
+
+
+def stranger(name: str) -> Object:
+    """A reference to a service that nobody has seen."""
+    return {"apiVersion": "v1", "kind": "Service", "name": name, "uid": "6d4a3b1c"}
+
+
+def noted(client: ApiClient) -> list[str]:
+    """The paths of the objects that are read from now on."""
+    asked: list[str] = []
+    get = client.get
+
+    async def noting(path: str, query: Mapping[str, str] | None = None) -> Object:
+        asked.append(path)
+        return await get(path, query)
+
+    client.get = noting  # type: ignore[method-assign]
+    return asked

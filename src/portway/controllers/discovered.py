@@ -1,6 +1,7 @@
 """Which kinds an API has, by its discovery documents. What follows them all is `garbage`."""
 
 from typing import NamedTuple
+from urllib.parse import quote
 
 from portway.client.protocol import ListWatcher
 from portway.kube.objects import Object
@@ -20,9 +21,9 @@ class Resource(NamedTuple):
         return f"{_root(self.api_version)}/{self.plural}"
 
     def path(self, namespace: str, name: str) -> str:
-        """The path of one."""
+        """The path of one. A name may hold what means something else in a URL; "/" and "%" are in no name."""
         inside = f"/namespaces/{namespace}" if self.namespaced else ""
-        return f"{_root(self.api_version)}{inside}/{self.plural}/{name}"
+        return f"{_root(self.api_version)}{inside}/{self.plural}/{quote(name, safe=':')}"
 
 
 class Discovered(NamedTuple):

@@ -30,7 +30,7 @@ from portway.controllers.collections import Caches
 from portway.controllers.discovered import Discovered, Resource, discover
 from portway.controllers.ownership import FOREGROUND, ORPHAN, Graph, Node, Owner, node_of, owners_of
 from portway.controllers.queue import Key
-from portway.kube import objects
+from portway.kube import names, objects
 from portway.kube.errors import NotFound, StatusError
 from portway.kube.objects import Object
 
@@ -211,8 +211,8 @@ class GarbageCollector(Controller):
     async def _state(self, node: Node, owner: Owner) -> State:
         """What an owner is, read live unless it is known to be gone for good."""
         resource = self._known.readable.get((owner.api_version, owner.kind))
-        if resource is None:
-            return State.UNKNOWN
+        if resource is None or names.is_path_segment_name(owner.name):
+            return State.UNKNOWN  # a name that is none would lead elsewhere: into a subresource, to another's object
         if resource.namespaced and not node.namespace:
             await self._misplaced(node, owner)
             return State.UNKNOWN
