@@ -137,3 +137,23 @@ def test_a_door_that_says_nothing_any_more_is_dropped() -> None:
             assert [kv.key for kv in (await api.store.list(LEASES)).items] == [f"{LEASES}127.0.0.1:6443"]
 
     asyncio.run(test())
+
+
+def test_the_slice_of_a_door_on_another_port_goes_with_it() -> None:
+    async def test() -> None:
+        store = MemoryStore()
+        one = InProcessApi(store, advertise_address="127.0.0.1:6443", shared_store=True)
+        other = InProcessApi(store, advertise_address="127.0.0.1:7443", shared_store=True)
+        async with one:
+            mine = {"metadata": {"name": "kubernetes-mine"}, "addressType": "IPv4", "endpoints": []}
+            assert (await one.admin.request("POST", SLICES, mine)).status == 201
+            async with other:
+                assert await named(other) == ["kubernetes", "kubernetes-4-7443", "kubernetes-mine"]
+            await one.app.server.cache.current()
+            assert await named(one) == ["kubernetes", "kubernetes-mine"]
+
+    async def named(api: InProcessApi) -> list[str]:
+        listed = (await api.admin.request("GET", SLICES)).json()["items"]
+        return [one["metadata"]["name"] for one in listed]
+
+    asyncio.run(test())

@@ -17,6 +17,7 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from itertools import takewhile
 
 import orjson
 
@@ -169,8 +170,9 @@ class MasterEndpoints:
         for one in wanted:
             await self._ensure(ENDPOINT_SLICE, one)
         kept = {one["metadata"]["name"] for one in wanted}
-        every = self._cache.shelf(ENDPOINT_SLICE.prefix).scan(ENDPOINT_SLICE.key(_NAMESPACE, _NAME))
-        for entry in list(every):
+        inside, first = (ENDPOINT_SLICE.key(_NAMESPACE, name) for name in ("", _NAME))
+        behind = self._cache.shelf(ENDPOINT_SLICE.prefix).scan(inside, first)
+        for entry in list(takewhile(lambda entry: entry.name.startswith(_NAME), behind)):
             if entry.name not in kept and _OWN.fullmatch(entry.name):
                 with suppress(NotFound, Conflict):
                     ctx = self._context("delete", _NAMESPACE, entry.name)
