@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portway.apiserver.managed import elements, fieldset
+from portway.apiserver.managed.entries import ANCIENT, MAX_UPDATERS, UPDATE, Key, Owner, capped
 from portway.apiserver.managed.fieldset import FieldsError, FieldSet, path_text, paths
 
 STEPS = st.one_of(
@@ -102,3 +104,37 @@ def test_no_set_is_too_deep_to_be_read() -> None:
 )
 def test_paths_are_named_as_upstream_names_them(path: tuple[str, ...], text: str) -> None:
     assert path_text(path) == text
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param("v:18446744073709551616", id="beyond 64 bits"),
+        pytest.param("v:" + "[" * 300 + "]" * 300, id="nested lists"),
+        pytest.param("k:" + '{"a":' * 600 + "1" + "}" * 600, id="nested objects"),
+        pytest.param("i:" + "9" * 5000, id="digits"),
+    ],
+)
+def test_values_that_can_t_be_written_are_no_steps(step: str) -> None:
+    with pytest.raises(FieldsError):
+        fieldset.parse({"f:a": {step: {}}})
+
+
+def test_many_owners_become_one_in_time() -> None:
+    """One that has much and many that have little: the time must not be the product of both."""
+    many = [Owner(f"m{i:05}", UPDATE, "v1", "", {"f:data": {f"f:{i}-{i}": {}}}) for i in range(10_000)]
+    large = Owner("", UPDATE, "v1", "", {"f:data": {f"f:{i}": {} for i in range(50_000)}})
+    began = time.process_time()
+    left = capped({owner.key: owner for owner in (large, *many)})
+    assert time.process_time() - began < 10
+    assert len(left) == MAX_UPDATERS
+    ancient = left[Key(ANCIENT, UPDATE, "v1", "")].fields["f:data"]
+    assert len(ancient) == len(many) - (MAX_UPDATERS - 1) + 50_000
+
+
+def test_what_is_ancient_already_takes_in_more() -> None:
+    old = Owner(ANCIENT, UPDATE, "v1", "", {"f:old": {}}, "2020-01-01T00:00:00Z")
+    others = [Owner(f"m{i:02}", UPDATE, "v1", "", {f"f:{i}": {}}, f"2021-01-{i + 1:02}T00:00:00Z") for i in range(12)]
+    left = capped({owner.key: owner for owner in (old, *others)})
+    assert len(left) == MAX_UPDATERS
+    assert left[Key(ANCIENT, UPDATE, "v1", "")].fields == {"f:old": {}, "f:0": {}, "f:1": {}, "f:2": {}}

@@ -62,10 +62,7 @@ def _with(others: Owners, mine: Owner, last: Owner | None, scope: Scope, changes
 
 def _pruned(merged: Object, last: FieldSet, claims: Mapping[Key, Owner], scope: Scope) -> Object:
     """Returns the object without what was in `last` and nobody claims."""
-    claimed: FieldSet = {}
-    for owner in claims.values():
-        if owner.version == scope.version:
-            claimed = fieldset.union(claimed, owner.fields)
+    claimed = fieldset.union_of(owner.fields for owner in claims.values() if owner.version == scope.version)
     if not fieldset.difference(last, claimed):
         return merged
     type_ = scope.type

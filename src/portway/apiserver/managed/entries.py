@@ -6,11 +6,12 @@ Source: k8s.io/apimachinery/pkg/util/managedfields/internal/managedfields.go.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from portway.apiserver.managed.fieldset import FieldsError, FieldSet, parse, union
+from portway.apiserver.managed.fieldset import FieldsError, FieldSet, parse, union_of
 
 APPLY, UPDATE = "Apply", "Update"
 MAX_UPDATERS = 10
@@ -119,20 +120,23 @@ def capped(owners: Owners) -> Owners:
     excess = len(updaters) - MAX_UPDATERS
     if excess <= 0:
         return owners
-    kept, first = dict(owners), dict[str, Owner]()
+    kept, first, parts = dict(owners), dict[str, Owner](), defaultdict[str, list[FieldSet]](list)
     for owner in updaters:
         if excess <= 0:
             break
+        parts[owner.version].append(owner.fields)
         held = first.get(owner.version)
         if held is None:
             first[owner.version] = owner
             continue
-        joined = replace(owner, manager=ANCIENT, subresource="", fields=union(held.fields, owner.fields))
+        joined = replace(owner, manager=ANCIENT, subresource="")
         del kept[owner.key]
         kept.pop(held.key, None)
-        before = kept.get(joined.key)
-        if before is not None:
-            joined = replace(joined, fields=union(before.fields, joined.fields))
+        if before := kept.get(joined.key):
+            parts[owner.version].append(before.fields)
         kept[joined.key] = first[owner.version] = joined
         excess -= 1
+    for version, owner in first.items():
+        if len(parts[version]) > 1:
+            kept[owner.key] = replace(owner, fields=union_of(parts[version]))
     return kept

@@ -7,7 +7,7 @@ not of what is below it, but for `recursive_difference`. Source: fieldpath.Set o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from portway.apiserver.managed.elements import SELF, canonical, shown
@@ -51,6 +51,16 @@ def union(one: FieldSet, other: FieldSet) -> FieldSet:
         else:
             result[step] = node
     return result
+
+
+def union_of(sets: Iterable[FieldSet]) -> FieldSet:
+    """Returns what is in any of the sets; in pairs, so that many small ones don't have a large one copied each."""
+    left = list(sets)
+    while len(left) > 1:
+        left = [
+            union(*pair) if len(pair) == 2 else pair[0] for pair in (left[i : i + 2] for i in range(0, len(left), 2))
+        ]
+    return left[0] if left else {}
 
 
 def difference(one: FieldSet, other: FieldSet) -> FieldSet:
@@ -124,7 +134,8 @@ def parse(value: Any) -> FieldSet:
     """
     try:
         return _parse(value, 0)
-    except ValueError as error:
+    except (ValueError, TypeError, RecursionError) as error:
+        # The values in steps are a client's: numbers beyond 64 bits and deep nesting can be read, but not written.
         raise FieldsError(str(error)) from error
 
 

@@ -57,7 +57,7 @@ def _allowed(live: Object, scope: Scope) -> FieldSet:
         return {}
     try:
         fields, differs = fields_of(last, scope.type), compare(last, live, scope.type)
-    except (AttributeError, TypeError):
+    except (AttributeError, TypeError, RecursionError):
         return {}  # the annotation is the client's, and of any form
     for part in (differs.added, differs.modified, differs.removed):
         fields = fieldset.difference(fields, part)
