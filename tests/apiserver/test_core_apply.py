@@ -500,3 +500,25 @@ class TestFieldValidation:
             assert answer.json()["data"] == {"x": "2"}
 
         serve(test)
+
+
+@pytest.mark.parametrize("metadata", [None, [], "x", 5])
+def test_metadata_of_another_form_is_no_trouble(metadata: Any) -> None:
+    async def test(api: InProcessApi) -> None:
+        config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+        assert (await apply(api.admin, f"{MAPS}/a", config)).status == 400
+
+    serve(test)
+
+
+def test_an_annotation_nested_without_end_gives_no_right() -> None:
+    async def test(api: InProcessApi) -> None:
+        deep = '{"a":' * 900 + "1" + "}" * 900
+        annotations = {ANNOTATION: f'{{"apiVersion":"v1","spec":{{"ports":[{{"port":{deep}}}]}}}}'}
+        made = service({"port": 80}, selector={"a": "b"})
+        made["metadata"]["annotations"] = annotations
+        await done(api.admin.request("POST", f"{SERVICES}?fieldManager=other", made), 201)
+        answer = await apply(api.admin, f"{SERVICES}/a", service(selector={"a": "c"}), "kubectl")
+        assert answer.status == 409, answer.body
+
+    serve(test)

@@ -565,3 +565,34 @@ def test_what_the_store_refuses_is_said_and_what_was_reserved_given_back() -> No
         assert refusal(late)[:2] == (409, "Conflict")
 
     serve(test, FullStore())
+
+
+@pytest.mark.parametrize("query", ["", "?includeObject=Everything"])
+@pytest.mark.parametrize(
+    ("method", "name", "content_type"),
+    [
+        ("POST", "", "application/json"),
+        ("PUT", "/a", "application/json"),
+        ("PATCH", "/a", MERGE),
+        ("PATCH", "/a", "application/apply-patch+yaml"),
+        ("PATCH", "/b", "application/apply-patch+yaml"),
+        ("DELETE", "/a", "application/json"),
+    ],
+)
+def test_nothing_is_written_for_whom_no_answer_can_be_made(
+    method: str, name: str, content_type: str, query: str
+) -> None:
+    async def test(api: InProcessApi) -> None:
+        await created(api.admin, MAPS, config_map(x="y"))
+        before = api.store.current_revision()
+        accept, status = ("application/json", 422) if query else ("text/csv", 406)
+        path = (
+            f"{MAPS}{name}{query}{'&' if query else '?'}fieldManager=me" if method == "PATCH" else MAPS + name + query
+        )
+        body = {"apiVersion": "v1", "kind": "ConfigMap"} | config_map(name.removeprefix("/") or "new", z="1")
+        sent = None if method == "DELETE" else body
+        answer = await api.admin.request(method, path, sent, content_type=content_type, accept=accept)
+        assert answer.status == status, answer.body
+        assert api.store.current_revision() == before
+
+    serve(test)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from portway.apiserver import body as bodies
 from portway.apiserver import yamlbody
 from portway.apiserver.conform import MismatchError, conform
-from portway.apiserver.handlers.common import check_may_create, check_place, context, expected, written
+from portway.apiserver.handlers.common import check_may_create, check_place, context, expected, wanted, written
 from portway.apiserver.http import Request, Response
 from portway.apiserver.kinds.base import Context, Kind
 from portway.apiserver.managed.extract import UntypedError, check
@@ -34,6 +34,7 @@ _ATTEMPTS = 5
 
 async def apply(server: Server, request: Request, route: Route) -> Response:
     """Answers 200 with the object as stored, 201 when there was none."""
+    answer_as = wanted(request, route.kind)
     options = write_options(request.params, "PatchOptions", request.header(b"user-agent"), applies=True)
     ctx = replace(context(server, request, route, options, "update"), applies=True)
     raw = await request.body()
@@ -44,26 +45,29 @@ async def apply(server: Server, request: Request, route: Route) -> Response:
 
     for _ in range(_ATTEMPTS):
         try:
-            return written(200, route.kind, await server.registry.update(route.kind, change, ctx), request, ctx)
+            stored = await server.registry.update(route.kind, change, ctx)
+            return written(200, route.kind, stored, answer_as, ctx)
         except NotFound:
             if route.subresource:
                 raise
         try:
-            return await _create(server, request, route, config, options, replace(ctx, verb="create", name=""))
+            creates = replace(ctx, verb="create", name="")
+            stored = await _created(server, request, route, config, options, creates)
+            return written(201, route.kind, stored, answer_as, creates)
         except AlreadyExists:
             continue
     raise errors.conflict(route.kind.plural, route.name, group=route.kind.group)
 
 
-async def _create(
+async def _created(
     server: Server, request: Request, route: Route, config: Object, options: WriteOptions, ctx: Context
-) -> Response:
+) -> Object:
     check_may_create(server, request, route)
     if uid := config["metadata"].get("uid"):
         why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
         raise errors.conflict(route.kind.plural, route.name, why, route.kind.group)
     obj = await asyncio.to_thread(_merged, server, route, {}, config, options, ctx)
-    return written(201, route.kind, await server.registry.create(route.kind, obj, ctx), request, ctx)
+    return await server.registry.create(route.kind, obj, ctx)
 
 
 def _configuration(raw: bytes, server: Server, route: Route, options: WriteOptions, ctx: Context) -> Object:
@@ -76,7 +80,7 @@ def _configuration(raw: bytes, server: Server, route: Route, options: WriteOptio
         raise BadRequest(f"error strict decoding YAML: error converting YAML to JSON: {repeated[0]}")
     ctx.warnings.extend(bodies.told(repeated))
     _check_kind(config, route.kind)
-    metadata = config.setdefault("metadata", {})
+    metadata = config["metadata"] = {} if config.get("metadata") is None else config["metadata"]
     if isinstance(metadata, dict) and metadata.get("managedFields") is not None:
         raise BadRequest("metadata.managedFields must be nil")
     scope = server.registry.ownership.scope(route.kind, ctx)

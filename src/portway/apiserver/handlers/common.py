@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import accumulate, islice
 
 from portway.apiserver import body, metadata, render, table
@@ -76,10 +77,23 @@ def check_place(obj: Object, route: Route) -> None:
     metadata.place(given, route.kind, route.namespace)
 
 
-def written(status: int, kind: Kind, obj: Object, request: Request, ctx: Context) -> Response:
-    """Returns the answer to a write."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a client wants to be answered to a write: settled before anything is written."""
+
+    representation: Representation
+    include: str
+
+
+def wanted(request: Request, kind: Kind) -> Wanted:
+    """Returns how a client wants the answer to a write; raises NotAcceptable or BadRequest."""
     include = table.include_of(request.params.get("includeObject", ""))
-    answer = render.one(status, kind, obj, representation(request, offer(kind)), include)
+    return Wanted(representation(request, offer(kind)), include)
+
+
+def written(status: int, kind: Kind, obj: Object, answer_as: Wanted, ctx: Context) -> Response:
+    """Returns the answer to a write."""
+    answer = render.one(status, kind, obj, answer_as.representation, answer_as.include)
     answer.headers += warnings(ctx.warnings)
     return answer
 

@@ -11,7 +11,7 @@ import orjson
 
 from portway.apiserver import body as bodies
 from portway.apiserver.handlers.apply import MEDIA_TYPE, apply
-from portway.apiserver.handlers.common import check_place, context, expected, written
+from portway.apiserver.handlers.common import check_place, context, expected, wanted, written
 from portway.apiserver.http import Request, Response
 from portway.apiserver.kinds.base import Context, Kind
 from portway.apiserver.options import WriteOptions, write_options
@@ -43,6 +43,7 @@ async def patch(server: Server, request: Request, route: Route) -> Response:
         )
     if media == MEDIA_TYPE:
         return await apply(server, request, route)
+    answer_as = wanted(request, route.kind)
     options = write_options(request.params, "PatchOptions", request.header(b"user-agent"))
     ctx = context(server, request, route, options, "update")
     raw = await request.body()
@@ -50,7 +51,7 @@ async def patch(server: Server, request: Request, route: Route) -> Response:
     shown = partial(go_value, document) if media == STRATEGIC_PATCH else raw.decode
     change = _Change(_engine(media, document, route.kind), route, shown, options, ctx, problems)
     stored = await server.registry.update(route.kind, change, ctx)
-    return written(200, route.kind, stored, request, ctx)
+    return written(200, route.kind, stored, answer_as, ctx)
 
 
 def _parsed(raw: bytes, *, strict: bool) -> tuple[Any, list[str]]:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from portway.apiserver.handlers.common import check_may_create, check_place, context, decoded, expected, written
+from portway.apiserver.handlers.common import (
+    Wanted,
+    check_may_create,
+    check_place,
+    context,
+    decoded,
+    expected,
+    wanted,
+    written,
+)
 from portway.apiserver.http import Request, Response
 from portway.apiserver.options import WriteOptions, write_options
 from portway.apiserver.registry import copied
@@ -15,8 +24,9 @@ from portway.kube.objects import Object
 
 async def update(server: Server, request: Request, route: Route) -> Response:
     """Answers with the object as stored; 201 where the kind allows that a PUT creates."""
-    options = write_options(request.params, "UpdateOptions", request.header(b"user-agent"))
     kind = route.kind
+    answer_as = wanted(request, kind)
+    options = write_options(request.params, "UpdateOptions", request.header(b"user-agent"))
     ctx = context(server, request, route, options, "update")
     obj = await decoded(request, expected(kind), options, ctx)
     check_place(obj, route)
@@ -33,12 +43,14 @@ async def update(server: Server, request: Request, route: Route) -> Response:
     except NotFound:
         if not kind.create_on_update or route.subresource or obj["metadata"].get("resourceVersion"):
             raise
-        return await _create(server, request, route, obj, options)
-    return written(200, kind, stored, request, ctx)
+        return await _create(server, request, route, obj, options, answer_as)
+    return written(200, kind, stored, answer_as, ctx)
 
 
-async def _create(server: Server, request: Request, route: Route, obj: Object, options: WriteOptions) -> Response:
+async def _create(
+    server: Server, request: Request, route: Route, obj: Object, options: WriteOptions, answer_as: Wanted
+) -> Response:
     """Creates what a PUT did not find."""
     check_may_create(server, request, route)
     ctx = context(server, request, route, options, "create")
-    return written(201, route.kind, await server.registry.create(route.kind, obj, ctx), request, ctx)
+    return written(201, route.kind, await server.registry.create(route.kind, obj, ctx), answer_as, ctx)
