@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from portway.apiserver import bootstrap
+from portway.apiserver import background, bootstrap
 from portway.apiserver.background import Background
+from portway.apiserver.kinds.services import SERVICE
 from portway.apiserver.masterendpoints import EXPIRE, LEASES, MasterEndpoints, endpoints, own_door, slices
+from portway.storage import StoreFull
 from portway.storage.memory import MemoryStore
 from portway.testing.api import InProcessApi, settings
 
@@ -155,5 +157,39 @@ def test_the_slice_of_a_door_on_another_port_goes_with_it() -> None:
     async def named(api: InProcessApi) -> list[str]:
         listed = (await api.admin.request("GET", SLICES)).json()["items"]
         return [one["metadata"]["name"] for one in listed]
+
+    asyncio.run(test())
+
+
+class Moody(MemoryStore):
+    """Refuses to create the service default/kubernetes once it is told to, and tells when it did either."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moody = False
+        self.refused, self.created = asyncio.Event(), asyncio.Event()
+
+    async def create(self, key: str, value: bytes) -> int:
+        if key != SERVICE.key("default", "kubernetes"):
+            return await super().create(key, value)
+        if self.moody:
+            self.refused.set()
+            raise StoreFull("no room")
+        revision = await super().create(key, value)
+        self.created.set()
+        return revision
+
+
+def test_a_store_that_refuses_for_a_while_ends_no_keeping(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        monkeypatch.setattr(background, "RENEW", 0.01)
+        store = Moody()
+        async with InProcessApi(store) as api, asyncio.timeout(30):
+            store.moody = True
+            store.created.clear()
+            assert (await api.admin.request("DELETE", f"{DEFAULT}/services/kubernetes")).status == 200
+            await store.refused.wait()
+            store.moody = False
+            await store.created.wait()
 
     asyncio.run(test())

@@ -99,7 +99,10 @@ class Background:
         """Somebody will delete all services of the namespace: as upstream's, this one comes back."""
         while True:
             await asyncio.sleep(RENEW)
-            await self.keep()
+            try:
+                await self.keep()
+            except StorageError as error:
+                _log.warning("default/kubernetes could not be kept: %s", error)
 
     async def _compact(self) -> None:
         """Drops the store's history when it is older than one interval; of several servers on it, one does."""
