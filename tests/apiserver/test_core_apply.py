@@ -522,3 +522,27 @@ def test_an_annotation_nested_without_end_gives_no_right() -> None:
         assert answer.status == 409, answer.body
 
     serve(test)
+
+
+@pytest.mark.parametrize(
+    ("owner", "causes"),
+    [
+        ({"manager": "x" * 128, "subresource": "s" * 256}, []),
+        ({"manager": "é" * 65}, [("metadata.managedFields[0].manager", "FieldValueTooLong")]),
+        ({"manager": "a\tb"}, [("metadata.managedFields[0].manager", "FieldValueInvalid")]),
+        ({"subresource": "s" * 257}, [("metadata.managedFields[0].subresource", "FieldValueTooLong")]),
+    ],
+)
+def test_owners_that_a_client_names_have_short_names(owner: Object, causes: list[tuple[str, str]]) -> None:
+    """They stand in what others are told of conflicts, once for each field."""
+
+    async def test(api: InProcessApi) -> None:
+        await done(api.admin.request("POST", MAPS, config_map(x="1")), 201)
+        entry = {"manager": "m", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1"}
+        named = {**entry, **owner, "fieldsV1": {"f:data": {"f:x": {}}}}
+        body = {"metadata": {"name": "a", "managedFields": [named]}, "data": {"x": "1"}}
+        answer = await api.admin.request("PUT", f"{MAPS}/a", body)
+        found = [(one["field"], one["reason"]) for one in answer.json().get("details", {}).get("causes", [])]
+        assert (answer.status, found) == (422 if causes else 200, causes), answer.body
+
+    serve(test)

@@ -19,6 +19,9 @@ from portway.kube.objects import Object
 _STANDARD_FINALIZERS = ("kubernetes", propagation.ORPHAN, propagation.FOREGROUND)
 MAX_ANNOTATIONS = 256 * 1024
 """Bytes of all annotations of one object together, upstream's limit."""
+MAX_MANAGER = 128
+"""Bytes of the name of an owner of fields, and `_MAX_SUBRESOURCE` of what it wrote through; upstream's limits."""
+_MAX_SUBRESOURCE = 256
 _SERVER_OWNED = ("selfLink", "resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "uid")
 
 
@@ -73,6 +76,7 @@ def validate(obj: Object, name_errors: Callable[[str], list[str]]) -> list[Cause
         _annotation_causes(metadata.get("annotations") or {}),
         _owner_causes(metadata.get("ownerReferences") or []),
         _finalizer_causes(metadata.get("finalizers") or []),
+        _managed_causes(metadata.get("managedFields") or []),
     )
 
 
@@ -115,6 +119,22 @@ def _finalizer_causes(finalizers: list[str]) -> Iterator[Cause]:
             yield errors.invalid_value(
                 where, finalizer, "name is neither a standard finalizer name nor is it fully qualified"
             )
+
+
+def _managed_causes(entries: list[dict[str, Any]]) -> Iterator[Cause]:
+    """What else is wrong with an entry is not read as one (`ownership`). Refusals name owners, once for each field."""
+    for where, entry in common.each(entries, "metadata.managedFields"):
+        yield from manager_causes(f"{where}.manager", entry.get("manager", ""))
+        if len(entry.get("subresource", "").encode()) > _MAX_SUBRESOURCE:
+            yield errors.too_long(f"{where}.subresource", _MAX_SUBRESOURCE)
+
+
+def manager_causes(field: str, manager: str) -> Iterator[Cause]:
+    """Yields the faults of the name of an owner of fields."""
+    if len(manager.encode()) > MAX_MANAGER:
+        yield errors.too_long(field, MAX_MANAGER)
+    elif not manager.isprintable():
+        yield errors.invalid_value(field, manager, "should not contain non-printable characters")
 
 
 def _owner_causes(owners: list[dict[str, Any]]) -> Iterator[Cause]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from portway.apiserver.metadata import MAX_MANAGER, manager_causes
 from portway.kube import errors
 from portway.kube.errors import BadRequest, Cause
 from portway.kube.quantity import parse_int64
@@ -16,7 +17,6 @@ from portway.kube.selectors import FieldSelector, LabelSelector, parse_field_sel
 
 META = "meta.k8s.io"
 VALIDATIONS = ("", "Ignore", "Warn", "Strict")
-MAX_MANAGER = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +147,7 @@ def write_options(params: Mapping[str, str], kind: str, agent: str = "", *, appl
     if dry_run not in ("", "All"):
         causes.append(errors.not_supported("dryRun", dry_run, ["All"]))
     manager = params.get("fieldManager", "")
-    if len(manager.encode()) > MAX_MANAGER:
-        causes.append(errors.too_long("fieldManager", MAX_MANAGER))
-    elif not manager.isprintable():
-        causes.append(errors.invalid_value("fieldManager", manager, "should not contain non-printable characters"))
+    causes.extend(manager_causes("fieldManager", manager))
     validation = params.get("fieldValidation", "")
     if validation not in VALIDATIONS:
         causes.append(errors.not_supported("fieldValidation", validation, list(VALIDATIONS)))
