@@ -18,6 +18,8 @@ class Leases:
     def __init__(self, stored: dict[str, Object]) -> None:
         self._stored = stored
         self.cut = False
+        self.slow = 0.0
+        """Seconds from an update to the answer."""
 
     def _reach(self) -> None:
         if self.cut:
@@ -42,7 +44,9 @@ class Leases:
         version = self._stored[path]["metadata"]["resourceVersion"]
         if obj["metadata"]["resourceVersion"] != version:
             raise Conflict(path)
-        return self._store(path, obj, int(version) + 1)
+        stored = self._store(path, obj, int(version) + 1)
+        await asyncio.sleep(self.slow)
+        return stored
 
     def _store(self, path: str, obj: Object, version: int) -> Object:
         self._stored[path] = {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(version)}}
@@ -78,7 +82,8 @@ class Servers:
 
     async def next_term(self) -> tuple[str, float]:
         self.changed.clear()
-        await self.changed.wait()
+        async with asyncio.timeout(120):  # of virtual time
+            await self.changed.wait()
         return self.terms[-1]
 
     async def stop(self, name: str) -> None:
@@ -128,6 +133,29 @@ def test_one_that_vanishes_is_followed_within_15_seconds_and_never_works_beside_
             assert servers.working == {second}
             for name in list(servers.tasks):
                 await servers.stop(name)
+
+    play(script())
+
+
+def test_one_whose_last_answer_was_slow_does_not_work_longer_than_its_lease() -> None:
+    """The others count from when the renewal was stored, which may be long before the leader hears of it."""
+
+    async def script() -> None:
+        servers = Servers()
+        for name in "ab":
+            servers.start(name)
+        first, _ = await servers.next_term()
+        await asyncio.sleep(30)
+        servers.clients[first].slow = 6.5
+        version = servers.lease["metadata"]["resourceVersion"]
+        while servers.lease["metadata"]["resourceVersion"] == version:
+            await asyncio.sleep(0.1)
+        servers.clients[first].cut = True
+        second, _ = await servers.next_term()
+        assert second != first
+        assert servers.working == {second}
+        for name in list(servers.tasks):
+            await servers.stop(name)
 
     play(script())
 

@@ -1,9 +1,10 @@
 """One of several servers works at a time: leader election by a coordination.k8s.io Lease, as client-go's.
 
 Whoever holds the Lease renews it every `RETRY_SECONDS`, and stops working when that has not succeeded for
-`RENEW_SECONDS`. The others take it over when they have seen it unchanged for `LEASE_SECONDS`; only differences on one's
-own clock are compared, never two machines' clocks. Every change names the resourceVersion it rests on, so that one of
-several wins. On an orderly stop the Lease is given back at once.
+`RENEW_SECONDS`, counted from when the last request that succeeded was sent: however late its answer came. The others
+take it over when they have seen it unchanged for `LEASE_SECONDS`; only differences on one's own clock are compared,
+never two machines' clocks. Every change names the resourceVersion it rests on, so that one of several wins. On an
+orderly stop the Lease is given back at once.
 
 client-go's own figures are 15 s, 10 s and 2 s (with up to 20 % jitter), with which a killed leader is followed after up
 to 17.4 s. These are shorter, so that it is under 15 s.
@@ -22,7 +23,7 @@ from portway.kube.errors import NotFound, StatusError
 from portway.kube.objects import Object, now_micro
 
 LEASE_SECONDS = 10
-RENEW_SECONDS = 7.0
+RENEW_SECONDS = 8.0
 RETRY_SECONDS = 2.0
 _JITTER = 1.2
 _RELEASE_SECONDS = 2.0
@@ -52,6 +53,8 @@ class LeaderElection:
         self.leading = asyncio.Event()
         self._seen: Object | None = None
         self._seen_at = 0.0
+        self._held_since = 0.0
+        """When the last request that got or kept us the Lease was sent."""
 
     async def run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Works whenever this is the leader, until cancelled; then gives the Lease back. Raises what `work` raises."""
@@ -86,8 +89,8 @@ class LeaderElection:
         """Returns when the Lease could not be renewed in time."""
         with suppress(TimeoutError):
             while True:
-                await asyncio.sleep(RETRY_SECONDS)
-                async with asyncio.timeout(RENEW_SECONDS):
+                async with asyncio.timeout_at(self._held_since + RENEW_SECONDS):
+                    await asyncio.sleep(RETRY_SECONDS)
                     while not await self._try():
                         if self._held_by_another():
                             return
@@ -95,6 +98,7 @@ class LeaderElection:
 
     async def _try(self) -> bool:
         """One attempt to get or keep the Lease."""
+        began = asyncio.get_running_loop().time()
         try:
             found = await self._client.get(f"{LEASES}/{self._lease}")
             self._observe(found)
@@ -102,9 +106,11 @@ class LeaderElection:
                 return False
             self._observe(await self._client.update(f"{LEASES}/{self._lease}", self._taken(found)))
         except NotFound:
-            return await self._create()
+            if not await self._create():
+                return False
         except (StatusError, ApiUnreachable):
             return False
+        self._held_since = began
         return True
 
     async def _create(self) -> bool:
