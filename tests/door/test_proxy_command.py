@@ -67,9 +67,12 @@ def test_every_link_of_the_catalogue_leads_somewhere(proxy: ProxyCommand) -> Non
     for service in json.loads(proxy.get("/portway/services")[2])["services"]:
         assert service["may"] == list(VERBS)
         for port in service["ports"]:
+            if service["name"] == "kubernetes":
+                assert "url" not in port, "the door does not lead to itself"
+                continue
             host = port["url"].removeprefix("http://").removesuffix("/")
             assert host.endswith(f".localhost:{proxy.port}")
-            if service["name"] not in ("kubernetes", "echo-ws"):
+            if service["name"] != "echo-ws":
                 assert proxy.get("/", host)[0] in (200, 301, 302, 303, 307, 308), host
 
 

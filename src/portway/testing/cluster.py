@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-START = 30.0
+START = 90.0
+"""Seconds that a machine may need which has other things to do; usually it is two."""
 LOOPBACK = ("--nodeport-addresses=127.0.0.0/8", "--service-interface=none")
 """What keeps services' own ports on loopback, and the machine's interfaces as they are."""
 
@@ -102,22 +103,30 @@ def self_signed(directory: Path, name: str) -> tuple[Path, Path]:
 
 @contextmanager
 def started(
-    directory: Path, *flags: str, workers: int = 2, reach: tuple[str, ...] = LOOPBACK, through: tuple[str, ...] = ()
+    directory: Path,
+    *flags: str,
+    workers: int = 2,
+    reach: tuple[str, ...] = LOOPBACK,
+    through: tuple[str, ...] = (),
+    address: str = "127.0.0.1",
+    port: int = 0,
 ) -> Iterator[Cluster]:
     """`portway up` with a data directory of its own; ready when this returns, drained and gone when the block ends.
 
     `reach`: flags that say which of the machine's addresses services are served on. Others than LOOPBACK are for
-    network namespaces. `through`: a command that runs it, as setpriv(1).
+    network namespaces. `through`: a command that runs it, as setpriv(1). `address`, `port`: the door's.
     """
-    port = free_port()
+    port = port or free_port()
     data = directory / "data"
     output = directory / "up.log"
-    argv = [*through, sys.executable, "-m", "portway", "up", "--data-dir", str(data), "--secure-port", str(port)]
+    argv = [*through, sys.executable, "-m", "portway", "up", "--data-dir", str(data)]
+    argv += ["--bind-address", address, "--secure-port", str(port)]
     with output.open("wb") as log:
         process = subprocess.Popen(
             [*argv, "--workers", str(workers), *reach, *flags], stdout=log, stderr=subprocess.STDOUT
         )
-    cluster = Cluster(f"https://127.0.0.1:{port}", data / "admin.kubeconfig", data, process, output)
+    host = f"[{address}]" if ":" in address else address
+    cluster = Cluster(f"https://{host}:{port}", data / "admin.kubeconfig", data, process, output)
     try:
         wait_until(lambda: process.poll() is not None or _ready(cluster), f"not ready: {output.read_text()}")
         if process.poll() is not None:

@@ -161,17 +161,22 @@ def write_kubeconfig(path: Path, server: str, bearer: str, ca: Path) -> Path:
 
 @contextmanager
 def gateway(
-    directory: Path, kubeconfig: Path, *flags: str, workers: int = 1, ready: Callable[[int], bool] | None = None
+    directory: Path,
+    kubeconfig: Path,
+    *flags: str,
+    workers: int = 1,
+    ready: Callable[[int], bool] | None = None,
+    through: tuple[str, ...] = (),
 ) -> Iterator[Cluster]:
     """`portway gateway` with the demo's pod range; ready when this returns, drained and gone when the block ends.
 
     What it printed is in `output`; its authority, in `data_dir`, is `ca.crt`. `ready`: whether a status of /readyz
-    will do; 200 by default.
+    will do; 200 by default. `through`: a command that runs it, as unshare(1).
     """
     directory.mkdir(exist_ok=True)
     port, output = free_port(), directory / "gateway.log"
     certificate, key = _certificate(directory)
-    argv = [sys.executable, "-m", "portway", "gateway", f"--kubeconfig={kubeconfig}", f"--secure-port={port}"]
+    argv = [*through, sys.executable, "-m", "portway", "gateway", f"--kubeconfig={kubeconfig}", f"--secure-port={port}"]
     argv += [f"--tls-cert-file={certificate}", f"--tls-private-key-file={key}", "--bind-address=127.0.0.1"]
     argv += ["--cluster-cidr=127.64.0.0/10", f"--workers={workers}", *flags]
     with output.open("wb") as log:
