@@ -42,6 +42,9 @@ class Site:
     def status(self, door: Cluster, target: str) -> int:
         return int(ask(door, "GET", target, self.bearer)[0][":status"])
 
+    def settle(self, door: Cluster, target: str, status: int) -> None:
+        wait_until(lambda: self.status(door, target) == status, f"{target} does not come to answer {status}")
+
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
@@ -117,7 +120,7 @@ def kill(server: Cluster) -> None:
 @pytest.mark.parametrize("lost", [0, 1])
 def test_the_loss_of_a_server_is_nobodys_business(site: Site, lost: int) -> None:
     for door in site.doors:
-        wait_until(lambda door=door: site.status(door, SERVICE) == 200, "the service is not reachable")  # type: ignore[misc]
+        site.settle(door, SERVICE, 200)
         assert site.status(door, API) == 200
     kill(site.servers[lost])
     answers = [
@@ -132,8 +135,7 @@ def test_the_loss_of_a_server_is_nobodys_business(site: Site, lost: int) -> None
     spec = {"type": "ExternalName", "externalName": "elsewhere.example"}
     make(left, "/api/v1/namespaces/default/services", "later", spec=spec)
     for door in site.doors:
-        missing = "/api/v1/namespaces/default/services/later/proxy/"
-        wait_until(lambda door=door, path=missing: site.status(door, path) == 503, "the view does not follow")  # type: ignore[misc]
+        site.settle(door, "/api/v1/namespaces/default/services/later/proxy/", 503)
 
 
 def test_the_loss_of_a_door_is_the_other_ones_gain(site: Site) -> None:
