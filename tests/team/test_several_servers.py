@@ -52,7 +52,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     with ExitStack() as stack:
         etcd = stack.enter_context(running(next(iter(binaries().values())), tmp_path / "etcd"))
         flags, port = ("--store", f"etcd://{etcd.endpoint}", "--proxy-mode=none"), free_port()
-        servers = []
+        servers: list[Cluster] = []
         for name, address in ADDRESSES.items():
             (tmp_path / name / "data").mkdir(parents=True, mode=0o700)
             if servers:
