@@ -8,7 +8,7 @@ Precedence: networking.k8s.io/v1, HTTPIngressPath and IngressRule.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -67,7 +67,7 @@ class PathTable:
                 continue  # a malformed escape: no request that has one gets this far
             site = Site("", ingress.namespace, path.service, path.port)
             self._strict.add(_same_case(forwarded), site, exact=path.exact)
-            self._lenient.add(_decoded(forwarded), site, exact=path.exact)
+            self._lenient.add(_resolved(unquote_to_bytes(forwarded), merged=True), site, exact=path.exact)
 
     def find(self, path: bytes) -> Site:
         """The service of a request's path, from the bytes that it is going to get.
@@ -79,7 +79,9 @@ class PathTable:
             raise BadRequest("the request target is not a path")
         forwarded = backend_path(path)
         found = self._strict.find(_same_case(forwarded))
-        if (b"%" in forwarded or b"//" in forwarded) and self._lenient.find(_decoded(forwarded)) != found:
+        if (b"%" in forwarded or b"//" in forwarded) and any(
+            self._lenient.find(reading) != found for reading in _readings(forwarded)
+        ):
             raise BadRequest("the request path can be read in several ways, which mean different services here")
         if found is None:
             raise NotFound("no Ingress has this path for this host")
@@ -138,14 +140,25 @@ def _same_case(path: bytes) -> bytes:
     return _ESCAPE.sub(lambda found: found[0].upper(), path) if b"%" in path else path
 
 
-def _decoded(path: bytes) -> bytes:
-    """A path as a server reads it that decodes first, takes a backslash for a slash, and merges slashes."""
-    segments = unquote_to_bytes(path).replace(b"\\", b"/").split(b"/")
+def _readings(path: bytes) -> Iterator[bytes]:
+    """A path as servers read it that decode first: a backslash may be a slash to them or not, and slashes merge before
+    dots are resolved ("/a//.." is "/") or after (it is "/a/", as RFC 3986 section 5.2.4 has it).
+    """
+    decoded = unquote_to_bytes(path)
+    for spelled in {decoded, decoded.replace(b"\\", b"/")}:
+        yield _resolved(spelled, merged=True)
+        yield _resolved(spelled, merged=False)
+
+
+def _resolved(path: bytes, *, merged: bool) -> bytes:
+    """Without dot segments and empty ones; `merged`: the empty ones go first."""
+    segments = path.split(b"/")
     kept: list[bytes] = []
     for segment in segments:
         if segment == b"..":
             del kept[-1:]
-        elif segment not in (b"", b"."):
+        elif segment != b"." and (segment or not merged):
             kept.append(segment)
+    kept = [segment for segment in kept if segment]
     ends = b"/" if kept and segments[-1] in (b"", b".", b"..") else b""
     return b"/" + b"/".join(kept) + ends
