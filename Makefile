@@ -30,7 +30,7 @@ lint: setup       ## format, lint, types, layers
 	$(BIN)/lint-imports
 
 test-fast: setup  ## unit, property and socket tests, in parallel, with coverage
-	$(BIN)/pytest -n 4 -m "not slow and not kubectl and not golden and not browser and not deploy and not clients" --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n 3 -m "not slow and not kubectl and not golden and not browser and not deploy and not clients" --cov --cov-report=term:skip-covered
 
 test-slow: setup  ## kill -9, soak and memory tests
 	$(BIN)/pytest -m slow

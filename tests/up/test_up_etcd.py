@@ -16,6 +16,7 @@ from portway.testing.demo import up
 from portway.testing.etcd import Member, binaries, running
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.timeout(180),
     pytest.mark.skipif(not binaries(), reason="no etcd here (apt-get install etcd-server)"),
 ]
