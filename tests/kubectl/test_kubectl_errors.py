@@ -14,7 +14,6 @@ LABEL = (
     "an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
     "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
 )
-NO_ROUTE = "the server could not find the requested resource"
 
 
 def configmap(name: str, **parts: Any) -> dict[str, Any]:
@@ -138,7 +137,7 @@ def test_what_is_not_there_is_refused_by_name(kubectl: Kubectl) -> None:
         'in version "apps/v1"\nensure CRDs are installed first\n'
     )
     assert kubectl.refused("create", "deployment", "a", "--image=nginx") == (
-        f"error: failed to create deployment: {NO_ROUTE}\n"
+        "error: failed to create deployment: the server does not allow this method on the requested resource\n"
     )
     assert kubectl.refused("top", "pods") == "error: Metrics API not available\n"
 
