@@ -110,6 +110,12 @@ def published(server: Cluster) -> Iterator[None]:
         yield
 
 
+def doors_of(server: Cluster) -> set[str]:
+    """The addresses that default/kubernetes has."""
+    body = server.request("GET", "/api/v1/namespaces/default/endpoints/kubernetes", admin_token(server))[1]
+    return {one["ip"] for subset in json.loads(body).get("subsets", ()) for one in subset["addresses"]}
+
+
 def kill(server: Cluster) -> None:
     for pid in (server.process.pid, *descendants(server.process.pid)):
         with contextlib.suppress(ProcessLookupError):
@@ -122,12 +128,13 @@ def test_the_loss_of_a_server_is_nobodys_business(site: Site, lost: int) -> None
     for door in site.doors:
         site.settle(door, SERVICE, 200)
         assert site.status(door, API) == 200
+    left = site.servers[1 - lost]
+    wait_until(lambda: doors_of(left) == set(ADDRESSES.values()), "default/kubernetes has not both")
     kill(site.servers[lost])
     answers = [
         (site.status(door, SERVICE), site.status(door, API)) for _ in range(REQUESTS // 2) for door in site.doors
     ]
     assert answers == [(200, 200)] * REQUESTS
-    left = site.servers[1 - lost]
     made = left.request("POST", API, admin_token(left), {"metadata": {"name": "afterwards"}, "data": {"a": "b"}})
     assert made[0] == 201
     for door in site.doors:
@@ -136,6 +143,7 @@ def test_the_loss_of_a_server_is_nobodys_business(site: Site, lost: int) -> None
     make(left, "/api/v1/namespaces/default/services", "later", spec=spec)
     for door in site.doors:
         site.settle(door, "/api/v1/namespaces/default/services/later/proxy/", 503)
+    wait_until(lambda: doors_of(left) == {list(ADDRESSES.values())[1 - lost]}, "default/kubernetes keeps a dead one")
 
 
 def test_the_loss_of_a_door_is_the_other_ones_gain(site: Site) -> None:

@@ -201,6 +201,7 @@ class Control:
                 api_audiences=settings.audiences,
                 token_users=self._tokens,
                 advertise_address=settings.advertise,
+                shared_store=settings.etcd is not None,
                 service_account_jwks_uri=settings.jwks_uri,
                 compaction_seconds=settings.compaction_seconds,
                 watch_history=settings.watch_history,
