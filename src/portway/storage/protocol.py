@@ -151,6 +151,7 @@ class Store(Protocol):
         """Drop history: lists before `revision` and watches after an earlier one raise `Compacted` from now on.
 
         Open watches are not disturbed. A revision that is compacted already is no error. Raises `FutureRevision`.
+        One at the first revision drops nothing, and need not outlive the store: etcd does not tell it from none.
         """
         ...
 
