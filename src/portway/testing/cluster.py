@@ -63,18 +63,27 @@ PORTS = range(10000, 30000)
 """Below what the kernel hands out by itself (ip_local_port_range) and what node ports take: a port that was free stays
 so until it is used, whatever other tests and their connections do meanwhile.
 """
+_claims: list[socket.socket] = []
 
 
 def free_port() -> int:
-    """A TCP port of this machine's 127.0.0.1 that nobody listens on."""
+    """A TCP port of this machine's 127.0.0.1 that nobody listens on, and that no test is told again.
+
+    It is claimed by an abstract Unix socket of its number, which this process holds until it ends: a program may take
+    a second to listen on its port, and tests that run meanwhile ask for ports as well.
+    """
     while True:
+        port, claim = secrets.choice(PORTS), socket.socket(socket.AF_UNIX)
         try:
-            with socket.create_server(("127.0.0.1", secrets.choice(PORTS))) as sock:
-                port: int = sock.getsockname()[1]
-                return port
+            claim.bind(f"\0portway-test-port-{port}")
+            socket.create_server(("127.0.0.1", port)).close()
         except OSError as error:
+            claim.close()
             if error.errno != errno.EADDRINUSE:
                 raise
+        else:
+            _claims.append(claim)
+            return port
 
 
 def wait_until(condition: Any, failure: str, seconds: float = START) -> None:
