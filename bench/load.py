@@ -1,6 +1,7 @@
 """Load on one door: wrk at saturation, a paced client for latency, one big body."""
 
 import asyncio
+import functools
 import re
 import socket
 import ssl
@@ -141,9 +142,10 @@ def request_bytes(door: Door, path: str) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
+@functools.cache
 def unverified() -> ssl.SSLContext:
-    """A client's TLS that takes any certificate: what is measured is not who it is."""
-    context = ssl.create_default_context()
+    """A client's TLS that takes any certificate: what is measured is not who it is, nor reading authorities (40 ms)."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context

@@ -146,6 +146,9 @@ def _body(number: int) -> bytes:
 async def _write(way: Way, scene: Scene, count: int) -> None:
     """Changes one object after the other, each when it is due or as soon after that as a connection is free."""
     objects = scene.watchers if scene.apart else OBJECTS
+    connections = [Connection() for _ in range(_WRITERS)]
+    for connection in connections:
+        await way.connect(lambda connection=connection: connection)  # type: ignore[misc]
     started, sent = time.monotonic(), 0
     ready: asyncio.Queue[bytes | None] = asyncio.Queue()
 
@@ -163,13 +166,11 @@ async def _write(way: Way, scene: Scene, count: int) -> None:
 
     async with asyncio.TaskGroup() as group:
         group.create_task(due(), name="changes that are due")
-        for _ in range(_WRITERS):
-            group.create_task(_writer(way, ready), name="writer")
+        for connection in connections:
+            group.create_task(_writer(connection, ready), name="writer")
 
 
-async def _writer(way: Way, ready: "asyncio.Queue[bytes | None]") -> None:
-    connection = Connection()
-    await way.connect(lambda: connection)
+async def _writer(connection: Connection, ready: "asyncio.Queue[bytes | None]") -> None:
     while (request := await ready.get()) is not None:
         await connection.ask(request)
     connection.close()

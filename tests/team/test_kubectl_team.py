@@ -127,6 +127,7 @@ def _plain(text: str) -> str:
 def test_a_watch_shows_what_comes(both: Both) -> None:
     name = f"watched-{both.door.binary.name.replace('.', '-')}-{int(time.time())}"
     with both.door.running("get", "configmaps", "-w", "--no-headers", "--output-watch-events") as printed:
+        assert "kube-root-ca.crt" in next(iter(printed))  # it watches, from a list without the new one
         make(both.cluster, "/api/v1/namespaces/default/configmaps", name)
         path = f"/api/v1/namespaces/default/configmaps/{name}"
         assert both.cluster.request("DELETE", path, admin_token(both.cluster))[0] == 200
