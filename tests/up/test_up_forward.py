@@ -116,7 +116,8 @@ def test_several_targets_at_once(own: Cluster) -> None:
     [
         (("svc/hello", "81"), "portway: service hello does not have a service port 81; it has 80 (http)\n"),
         (("svc/nope", "80"), 'portway: services "nope" not found\n'),
-        (("deploy/web", "80"), "portway: deploy/web: this cluster's API has no deployments\n"),
+        (("deploy/web", "80"), 'portway: deployments.apps "web" not found\n'),
+        (("sts/web", "80"), "portway: sts/web: this cluster's API has no statefulsets\n"),
         (("pod/hello-0", "nix"), 'portway: Pod "hello-0" does not have a named port "nix"\n'),
     ],
 )

@@ -24,7 +24,15 @@ from portway.apiserver.kinds import common
 from portway.apiserver.kinds.base import Allocation, Context, Kind
 from portway.apiserver.ownership import Ownership, same
 from portway.kube import errors
-from portway.kube.errors import AlreadyExists, Cause, InternalError, RequestEntityTooLarge, StatusError
+from portway.kube.errors import (
+    AlreadyExists,
+    Cause,
+    InternalError,
+    RequestEntityTooLarge,
+    ServiceUnavailable,
+    StatusError,
+    Timeout,
+)
 from portway.kube.objects import Object
 from portway.storage import InvalidKey, KeyExists, KeyMissing, RevisionMismatch, Store, StoreFull
 
@@ -230,7 +238,7 @@ class Registry:
     async def _forget(self, kind: Kind, obj: Object, ctx: Context) -> None:
         """Gives back what a deleted object held, deletes what goes with it, and waits until the cache shows it.
 
-        The wait comes last: whether the cache keeps up or not, the object is gone and nobody will ask for this again.
+        The wait comes last, and may be in vain: the object is gone, and nobody will ask for this again.
         """
         await kind.strategy.release(obj, ctx)
         for reference in kind.strategy.cascade(obj):
@@ -238,7 +246,8 @@ class Registry:
             if dependent is not None:
                 inner = replace(ctx, namespace=reference.namespace, name=reference.name, subresource="")
                 await self._drop(dependent, inner)
-        await self._cache.recent()
+        with suppress(Timeout, ServiceUnavailable):
+            await self._cache.recent()
 
     async def _drop(self, kind: Kind, ctx: Context) -> None:
         """Deletes what `ctx` names, if it exists, as the store has it."""
@@ -252,8 +261,10 @@ class Registry:
                 return
 
     async def _stored(self, obj: Object, revision: int) -> Object:
+        """The object as written. It is written also when the store goes before the cache could show it."""
         obj["metadata"]["resourceVersion"] = str(revision)
-        await self._cache.wait(revision)
+        with suppress(Timeout, ServiceUnavailable):
+            await self._cache.wait(revision)
         return obj
 
 
