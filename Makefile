@@ -7,7 +7,7 @@ DEPLOY_STAMP := .venv-deploy/.ready
 CLIENTS := .venv-clients/bin
 CLIENTS_STAMP := .venv-clients/.ready
 
-.PHONY: help setup demo test lint test-fast test-slow test-golden test-kubectl test-browser test-deploy test-clients manifests bench lock clean
+.PHONY: help setup demo test lint test-fast test-slow test-golden test-kubectl test-browser test-deploy test-clients coverage manifests bench lock clean
 
 help:             ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -29,11 +29,16 @@ lint: setup       ## format, lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test-fast: setup  ## unit, property and socket tests, in parallel, with coverage
-	$(BIN)/pytest -n 3 -m "not slow and not kubectl and not golden and not browser and not deploy and not clients" --cov --cov-report=term:skip-covered
+FAST := -n 3 -m "not slow and not kubectl and not golden and not browser and not deploy and not clients"
+
+test-fast: setup  ## unit, property and socket tests, in parallel
+	$(BIN)/pytest $(FAST)
+
+coverage: setup   ## the fast tests again, traced line by line: which lines none of them runs
+	$(BIN)/pytest $(FAST) --cov --cov-report=term:skip-covered
 
 test-slow: setup  ## kill -9, soak and memory tests
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n 2 -m slow
 
 test-golden: setup  ## the recorded answers of a kube-apiserver, replayed against an embedded cluster
 	$(BIN)/pytest -m golden
