@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -134,6 +135,11 @@ def answered(wires: Network, address: str, port: int) -> bytes:
     return found[0]
 
 
+def reaches(wires: Network, address: str, port: int) -> bool:
+    with entered(wires.client):
+        return accepts(address, port)
+
+
 def cluster_addresses(cluster: Cluster) -> list[str]:
     spec = json.loads(cluster.request("GET", f"{SERVICES}/web", admin_token(cluster))[1])["spec"]
     return list(spec["clusterIPs"])
@@ -162,6 +168,51 @@ def test_node_ports_answer_on_every_address_of_the_machine_from_that_address(wir
         word = b"six" if ":" in address else b"four"
         assert fetched(wires, address, NODE) == word
         assert answered(wires, address, NODE + 1) == word
+
+
+def version(wires: Network, cluster: Cluster, name: str) -> str:
+    """What a client on the other machine is told of the API at the cluster address, as a pod that calls it `name`."""
+    authority = ssl.create_default_context(cafile=str(cluster.data_dir / "pki" / "ca.crt"))
+    with entered(wires.client):
+        sock = socket.create_connection(("10.96.0.1", 443), 10)
+    with authority.wrap_socket(sock, server_hostname=name) as connection:
+        connection.sendall(b"GET /version HTTP/1.1\r\nHost: kubernetes\r\nConnection: close\r\n\r\n")
+        with connection.makefile("rb") as answer:
+            return answer.read().decode()
+
+
+@pytest.mark.parametrize("name", ["10.96.0.1", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"])
+def test_the_api_answers_at_its_cluster_address_with_a_certificate_for_it(
+    wires: Network, cluster: Cluster, name: str
+) -> None:
+    wait_until(lambda: reaches(wires, "10.96.0.1", 443), "the API's cluster address is not served", 20)
+    answer = version(wires, cluster, name)
+    assert answer.startswith("HTTP/1.1 200 OK\r\n")
+    assert json.loads(answer.partition("\r\n\r\n")[2])["major"] == "1"
+
+
+def test_nobody_else_s_service_leads_to_the_door(wires: Network, cluster: Cluster) -> None:
+    """The API refuses such an endpoint on loopback; the slice's name is the one exception, and gains nothing."""
+    door = int(cluster.server.rpartition(":")[2])
+    spec = {"externalIPs": ["198.51.100.77"], "ports": [{"port": 443}]}
+    write(cluster, "POST", SERVICES, {"metadata": {"name": "sly"}, "spec": spec})
+    labels = {"kubernetes.io/service-name": "sly"}
+    slice_ = {"addressType": "IPv4", "ports": [{"port": door}], "endpoints": [{"addresses": ["127.0.0.1"]}]}
+    refused = {"metadata": {"name": "sly", "labels": labels}, **slice_}
+    assert cluster.request("POST", SLICES, admin_token(cluster), refused)[0] == 422
+    write(cluster, "POST", SLICES, {"metadata": {"name": "kubernetes-sly", "labels": labels}, **slice_})
+
+    def reset() -> bool:
+        try:
+            with entered(wires.client), socket.create_connection(("198.51.100.77", 443), 5) as sock:
+                assert sock.recv(1) == b""
+        except ConnectionResetError:
+            return True
+        except (ConnectionRefusedError, TimeoutError):
+            return False  # nobody listens yet
+        raise AssertionError("it was connected to something")
+
+    wait_until(reset, "nobody listens", 20)
 
 
 def test_a_killed_process_comes_back_and_takes_its_addresses_over(wires: Network, cluster: Cluster) -> None:

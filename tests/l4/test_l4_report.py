@@ -143,7 +143,8 @@ def test_the_door_s_port_is_not_taken_while_the_door_is_away(host: str) -> None:
 
 
 def test_settings_cross_the_process_boundary() -> None:
-    told = ServiceProxySettings("/api.sock", "here", ("127.0.0.0/8",), door=(("127.0.0.1", 6443), ("::1", 8001)))
+    doors = (("127.0.0.1", 6443), ("::1", 8001))
+    told = ServiceProxySettings("/api.sock", "here", ("127.0.0.0/8",), door=doors, api_door=doors[0])
     assert ServiceProxySettings.from_json(told.to_json()) == told
 
 

@@ -30,6 +30,7 @@ from portway.testing.cluster import wait_until
 
 PODS = "127.64.0.0/10"
 NODE = "here"
+NAMESPACE = "ns"
 _NUMBERS = itertools.count(1)
 T = TypeVar("T")
 
@@ -185,13 +186,16 @@ class Wire:
         return made
 
     def service(self, name: str, address: str = "", *ports: Object, **more: Any) -> str:
-        """Applies a service; its cluster address. `ports`: by default TCP 80. `more`: its spec, and `status`."""
+        """Applies a service; its cluster address. `ports`: by default TCP 80. `more`: its spec, and `status`,
+        `annotations`, `namespace`.
+        """
         address = address or service_address()
         status = more.pop("status", {})
         annotations = more.pop("annotations", {})
+        namespace = more.pop("namespace", NAMESPACE)
         listed = list(ports) or [{"port": 80, "protocol": "TCP"}]
         spec = {"type": "ClusterIP", "clusterIP": address, "clusterIPs": [address], "ports": listed} | more
-        metadata = {"namespace": "ns", "name": name, "uid": f"uid-{name}", "annotations": annotations}
+        metadata = {"namespace": namespace, "name": name, "uid": f"uid-{name}", "annotations": annotations}
         self.apply("services", {"metadata": metadata, "spec": spec, "status": status})
         return address
 
@@ -207,11 +211,13 @@ def endpoint(address: str, node: str = NODE, **conditions: bool) -> Object:
     return {"addresses": [address], "nodeName": node, "conditions": {"ready": True} | conditions}
 
 
-def slice_object(service: str, endpoints: list[Object], port: int, **more: Any) -> Object:
+def slice_object(
+    service: str, endpoints: list[Object], port: int, *, namespace: str = NAMESPACE, **more: Any
+) -> Object:
     """An EndpointSlice of one port without a name."""
     labels = {"kubernetes.io/service-name": service}
     return {
-        "metadata": {"namespace": "ns", "name": f"{service}-slice", "labels": labels},
+        "metadata": {"namespace": namespace, "name": f"{service}-slice", "labels": labels},
         "addressType": "IPv4",
         "ports": [{"name": "", "port": port, "protocol": "TCP"}],
         "endpoints": endpoints,

@@ -176,6 +176,7 @@ def service_proxy_settings(settings: UpSettings, directory: DataDir) -> ServiceP
         interface=settings.interface,
         own_interface=not settings.service_interface,
         door=tuple((listener.host, listener.port) for listener in _listeners(settings)),
+        api_door=(settings.bind_address, settings.secure_port),
         cluster_cidrs=(settings.cluster_cidr,),
         limits=Limits(**changed),
     )

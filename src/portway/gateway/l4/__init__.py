@@ -8,6 +8,7 @@ and relays TCP and UDP to endpoints. In the order in which a change becomes a co
     served.py      one service: wants compared with what is open
     listeners.py   opens and closes; addresses.py puts services' addresses on an interface, with netlink.py
     balance.py     which endpoint a client gets: policies, affinity, endpoints that failed lately
+    dialled.py     which endpoints may be dialled at all: default/kubernetes leads to the door, nothing else does
     tcp.py         accepts; flow.py dials and moves bytes, on poller.py. udp.py: the same for datagrams
     health.py      answers load balancers; sockets.py has what they share
 

@@ -11,6 +11,7 @@ import logging
 import socket
 import zlib
 from collections.abc import Iterable
+from functools import lru_cache
 
 from portway.gateway.l4.netlink import Netlink
 from portway.gateway.upstream.addresses import AddressPolicy
@@ -98,6 +99,11 @@ class Addresses:
             self._leftover = {a for a in self._leftover if not ipaddress.ip_address(a).is_link_local}
         return self.local != before
 
+    def here(self, address: str) -> bool:
+        """Whether what is sent to an address stays on this machine."""
+        address = as_dialled(address)
+        return address in self.local or ipaddress.ip_address(address).is_loopback
+
     def hold(self, address: str) -> None:
         """Makes sure that an address is the machine's; AddressUnavailableError. `release` it once for each call."""
         if address in self._held:
@@ -154,6 +160,15 @@ class Addresses:
                     self._netlink.delete_link(self._index)
             self._netlink.close()
             self._netlink = None
+
+
+@lru_cache(maxsize=1 << 16)
+def as_dialled(text: str) -> str:
+    """What the kernel makes of an endpoint's address: its own spelling, and IPv4 for IPv6 that stands for it."""
+    if ":" not in text:
+        return text
+    address = ipaddress.IPv6Address(text)
+    return str(address.ipv4_mapped or address)
 
 
 def fit_for_service(address: str) -> bool:

@@ -2,12 +2,10 @@
 
 import asyncio
 import errno
-import ipaddress
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 
 from portway.gateway.l4 import udp
-from portway.gateway.l4.addresses import Addresses, fit_for_service
+from portway.gateway.l4.addresses import Addresses, as_dialled, fit_for_service
 from portway.gateway.l4.balance import Balancer
 from portway.gateway.l4.flow import Traffic
 from portway.gateway.l4.health import HealthListener
@@ -84,13 +82,13 @@ class Listeners:
 
     def leads_here(self, address: str, port: int) -> bool:
         """Whether a connection to there would come back to one of these: such an endpoint would go round for ever."""
-        owners, address = self.owners, _dialled(address)
+        owners, address = self.owners, as_dialled(address)
         if ("TCP", address, port) in owners or ("UDP", address, port) in owners:
             return True
         everywhere = EVERYWHERE[version(address) == 6]
         if ("TCP", everywhere, port) not in owners and ("UDP", everywhere, port) not in owners:
             return False
-        return address in self._addresses.local or ipaddress.ip_address(address).is_loopback
+        return self._addresses.here(address)
 
 
 def _collide(one: Where, other: Where) -> bool:
@@ -98,15 +96,6 @@ def _collide(one: Where, other: Where) -> bool:
     if (one.protocol, one.port, version(one.address)) != (other.protocol, other.port, version(other.address)):
         return False
     return one.address == other.address or one.address in EVERYWHERE or other.address in EVERYWHERE
-
-
-@lru_cache(maxsize=1 << 16)
-def _dialled(text: str) -> str:
-    """What the kernel makes of an endpoint's address: its own spelling, and IPv4 for IPv6 that stands for it."""
-    if ":" not in text:
-        return text
-    address = ipaddress.IPv6Address(text)
-    return str(address.ipv4_mapped or address)
 
 
 def _words(where: Where, error: OSError) -> str:

@@ -6,7 +6,7 @@ stays is not touched. What can't be opened is tried again, told, and in nobody's
 
 import asyncio
 import logging
-from functools import lru_cache, partial
+from functools import partial
 from time import monotonic
 
 from portway.client.backoff import Backoff
@@ -16,6 +16,7 @@ from portway.client.view import ClusterView
 from portway.gateway.l4 import health
 from portway.gateway.l4.addresses import Addresses, within
 from portway.gateway.l4.balance import Balancer, Here
+from portway.gateway.l4.dialled import EndpointPolicy
 from portway.gateway.l4.flow import Traffic
 from portway.gateway.l4.listeners import Key, Listeners
 from portway.gateway.l4.poller import Poller
@@ -24,7 +25,6 @@ from portway.gateway.l4.served import Served
 from portway.gateway.l4.settings import ServiceProxySettings
 from portway.gateway.l4.udp import UdpTraffic
 from portway.gateway.l4.wants import EVERYWHERE, wants
-from portway.gateway.upstream.addresses import AddressPolicy
 
 KINDS = ("services", "endpointslices", "nodes")
 """What is followed of the cluster."""
@@ -50,7 +50,9 @@ class ServiceProxy:
         self._tcp = Traffic(self._poller, settings.limits, loop.time(), self._say)
         self._udp = UdpTraffic(self._poller, settings.limits, loop.time(), self._say)
         self._listeners = Listeners(self._addresses, self._tcp, self._udp, loop, settings.door)
-        self._permitted = lru_cache(maxsize=1 << 16)(AddressPolicy(settings.cluster_cidrs).allows)
+        self._policy = EndpointPolicy(
+            settings.cluster_cidrs, settings.door, settings.api_door, self._addresses, self._listeners
+        )
         self._here = Here(settings.node)
         self._node_addresses: tuple[str, ...] = EVERYWHERE
         self._served: dict[Key, Served] = {}
@@ -176,20 +178,16 @@ class ServiceProxy:
             backoff = backoff or Backoff(RETRY_FIRST, RETRY_CAP)
             self._failed[key] = backoff, self._loop.call_later(backoff.delay(), self._mark, key)
 
-    def _balancer(self, key: Key, port_name: str, family: int, local_only: bool) -> Balancer:
+    def _balancer(self, key: Key, protocol: str, port_name: str, family: int, local_only: bool) -> Balancer:
         return Balancer(
             partial(self._view.endpoints, *key),
             port_name,
             family,
             local_only,
             lambda: self._here,
-            self._allowed,
+            partial(self._policy.allows, key, protocol),
             self._loop.time,
         )
-
-    def _allowed(self, address: str, port: int) -> bool:
-        """Whether an endpoint may be dialled."""
-        return self._permitted(address) and not self._listeners.leads_here(address, port)
 
     def _health(self, key: Key) -> bytes:
         return health.answer(*key, health.local_endpoints(self._view.endpoints(*key), self._settings.node))

@@ -9,8 +9,8 @@ from portway.gateway.l4.health import HealthListener
 from portway.gateway.l4.listeners import CannotListenError, Key, Listener, Listeners
 from portway.gateway.l4.wants import CLUSTER, HEALTH, Want, Where, version
 
-BalancerMaker = Callable[[Key, str, int, bool], Balancer]
-"""Of a service, the name of its port, the address family and whether only local endpoints count."""
+BalancerMaker = Callable[[Key, str, str, int, bool], Balancer]
+"""Of a service, a port's protocol and name, the address family and whether only local endpoints count."""
 
 
 class Served:
@@ -19,7 +19,7 @@ class Served:
     def __init__(self, key: Key, listeners: Listeners, make: BalancerMaker, health: Callable[[], bytes]) -> None:
         self.open: dict[Where, tuple[Want, Listener]] = {}
         self._key, self._listeners, self._make, self._health = key, listeners, make, health
-        self._balancers: dict[tuple[str, int, bool], Balancer] = {}
+        self._balancers: dict[tuple[str, str, int, bool], Balancer] = {}
         """A client keeps its endpoint whichever of a port's addresses it comes by."""
 
     def settle(self, service: Service, wanted: dict[Where, Want]) -> tuple[list[str], str]:
@@ -59,8 +59,8 @@ class Served:
         self.open[want.where] = want, listener
 
     @staticmethod
-    def _name(want: Want) -> tuple[str, int, bool]:
-        return want.port_name, version(want.where.address), want.local_only
+    def _name(want: Want) -> tuple[str, str, int, bool]:
+        return want.where.protocol, want.port_name, version(want.where.address), want.local_only
 
     def _balancer(self, want: Want) -> Balancer:
         name = self._name(want)

@@ -19,6 +19,7 @@ class ServiceProxySettings:
         interface: what bears services' addresses; "" = only addresses that the machine has anyway.
         own_interface: whether it is made and removed as a whole.
         door: (address, port) of each of the door's own listeners, which no service gets while the door is away.
+        api_door: which of these is the one with TLS, the only place on loopback where default/kubernetes may lead.
         cluster_cidrs: ranges of pods, where even loopback addresses are endpoints.
     """
 
@@ -28,6 +29,7 @@ class ServiceProxySettings:
     interface: str = ""
     own_interface: bool = False
     door: tuple[tuple[str, int], ...] = ()
+    api_door: tuple[str, int] | None = None
     cluster_cidrs: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
 
