@@ -193,26 +193,24 @@ def test_the_api_answers_at_its_cluster_address_with_a_certificate_for_it(
 
 def test_nobody_else_s_service_leads_to_the_door(wires: Network, cluster: Cluster) -> None:
     """The API refuses such an endpoint on loopback; the slice's name is the one exception, and gains nothing."""
-    door = int(cluster.server.rpartition(":")[2])
-    spec = {"externalIPs": ["198.51.100.77"], "ports": [{"port": 443}]}
-    write(cluster, "POST", SERVICES, {"metadata": {"name": "sly"}, "spec": spec})
+    door, address = int(cluster.server.rpartition(":")[2]), "198.51.100.77"
+    ports = [{"name": "web", "port": 80}, {"name": "door", "port": 443}]
+    write(cluster, "POST", SERVICES, {"metadata": {"name": "sly"}, "spec": {"externalIPs": [address], "ports": ports}})
     labels = {"kubernetes.io/service-name": "sly"}
-    slice_ = {"addressType": "IPv4", "ports": [{"port": door}], "endpoints": [{"addresses": ["127.0.0.1"]}]}
-    refused = {"metadata": {"name": "sly", "labels": labels}, **slice_}
+    listed = [{"name": "web", "port": 8080}, {"name": "door", "port": door}]
+    endpoints = [{"addresses": ["127.0.0.1"]}, {"addresses": [POD4]}]
+    made = {"addressType": "IPv4", "ports": listed, "endpoints": endpoints}
+    refused = {"metadata": {"name": "sly", "labels": labels}, **made}
     assert cluster.request("POST", SLICES, admin_token(cluster), refused)[0] == 422
-    write(cluster, "POST", SLICES, {"metadata": {"name": "kubernetes-sly", "labels": labels}, **slice_})
-
-    def reset() -> bool:
-        try:
-            with entered(wires.client), socket.create_connection(("198.51.100.77", 443), 5) as sock:
-                assert sock.recv(1) == b""
-        except ConnectionResetError:
-            return True
-        except (ConnectionRefusedError, TimeoutError):
-            return False  # nobody listens yet
-        raise AssertionError("it was connected to something")
-
-    wait_until(reset, "nobody listens", 20)
+    write(cluster, "POST", SLICES, {"metadata": {"name": "kubernetes-sly", "labels": labels}, **made})
+    wait_until(lambda: reaches(wires, address, 80), "nobody listens", 20)
+    assert fetched(wires, address, 80) == b"four"
+    with (
+        pytest.raises(ConnectionResetError),
+        entered(wires.client),
+        socket.create_connection((address, 443), 5) as sock,
+    ):
+        sock.recv(1)
 
 
 def test_a_killed_process_comes_back_and_takes_its_addresses_over(wires: Network, cluster: Cluster) -> None:

@@ -67,6 +67,16 @@ def test_the_kubeconfig_has_what_kubectl_needs(tmp_path: Path) -> None:
     )
 
 
+def test_the_serving_certificate_is_for_the_advertised_address_and_for_kubernetes_own(tmp_path: Path) -> None:
+    made = run(tmp_path, bind_address="0.0.0.0", advertise_address="192.0.2.7")
+    names = ["192.0.2.7", "10.96.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "127.0.0.1"]
+    assert not certificates.needs_renewal(made.tls_cert.read_bytes(), names)
+    assert certificates.needs_renewal(made.tls_cert.read_bytes(), ["0.0.0.0"])
+    before = made.tls_cert.read_bytes()
+    assert run(tmp_path, bind_address="0.0.0.0", advertise_address="192.0.2.7").tls_cert.read_bytes() == before
+    assert run(tmp_path, bind_address="0.0.0.0", advertise_address="192.0.2.8").tls_cert.read_bytes() != before
+
+
 def test_another_bind_address_makes_another_serving_certificate(tmp_path: Path) -> None:
     run(tmp_path)
     before = contents(tmp_path / "pki")

@@ -102,6 +102,17 @@ def test_a_file_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
         ({"secure-port": "65536"}, "--secure-port"),
         ({"insecure-port": "-1"}, "--insecure-port"),
         ({"bind-address": "localhost"}, '"localhost" is not an IP address'),
+        ({"advertise-address": "door.example"}, '--advertise-address: "door.example" is not an IP address'),
+        ({"advertise-address": "0.0.0.0"}, "0.0.0.0 is not the address of one machine that others can reach"),
+        ({"advertise-address": "::"}, ":: is not the address of one machine"),
+        ({"advertise-address": "224.0.0.1"}, "is not the address of one machine"),
+        ({"advertise-address": "169.254.1.1"}, "is not the address of one machine"),
+        ({"advertise-address": "fe80::1%eth0"}, "is not an address as others write it"),
+        ({"advertise-address": "::ffff:192.0.2.7"}, "is not an address as others write it"),
+        (
+            {"advertise-address": "2001:db8::7"},
+            "--advertise-address 2001:db8::7 and --service-cluster-ip-range 10.96.0.0/16 are of different families",
+        ),
         ({"anonymous-auth": "maybe"}, '"maybe" is neither true nor false'),
         ({"service-cluster-ip-range": "10.96.0.0"}, "too small"),
         ({"service-cluster-ip-range": "10.96.0.1/16"}, "not a CIDR"),
@@ -162,6 +173,25 @@ def test_without_a_home_directory_one_is_asked_for(monkeypatch: pytest.MonkeyPat
 )
 def test_the_server_url_is_one_that_can_be_dialled(bind: str, server: str) -> None:
     assert load({"bind-address": bind}).server == server
+
+
+@pytest.mark.parametrize(
+    ("flags", "advertised"),
+    [
+        ({}, "127.0.0.1:6443"),
+        ({"bind-address": "127.0.0.9", "secure-port": "7443"}, "127.0.0.9:7443"),
+        ({"bind-address": "::1"}, "[::1]:6443"),
+        ({"bind-address": "0.0.0.0", "advertise-address": "192.0.2.7"}, "192.0.2.7:6443"),
+        ({"advertise-address": "127.0.0.1"}, "127.0.0.1:6443"),
+        ({"advertise-address": "2001:0db8::7", "service-cluster-ip-range": "fd00::/112"}, "[2001:db8::7]:6443"),
+    ],
+)
+def test_what_is_advertised_is_what_was_said_or_where_the_door_is_bound(flags: dict[str, str], advertised: str) -> None:
+    assert load(flags).advertised == advertised
+
+
+def test_the_administrator_on_this_machine_still_dials_where_the_door_is_bound() -> None:
+    assert load({"bind-address": "0.0.0.0", "advertise-address": "192.0.2.7"}).server == "https://127.0.0.1:6443"
 
 
 def test_every_default_survives_its_own_parser() -> None:

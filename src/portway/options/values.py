@@ -108,6 +108,16 @@ def address(value: str) -> str:
         raise ValueError(f'"{value}" is not an IP address, such as 127.0.0.1 or ::1') from None
 
 
+def advertised_address(value: str) -> str:
+    """An IP address by which others may be told to reach this machine: one that says where, also from elsewhere."""
+    found = ipaddress.ip_address(address(value))
+    if isinstance(found, ipaddress.IPv6Address) and (found.scope_id or found.ipv4_mapped):
+        raise ValueError(f"{found} is not an address as others write it")
+    if found.is_unspecified or found.is_multicast or found.is_link_local:
+        raise ValueError(f"{found} is not the address of one machine that others can reach")
+    return str(found)
+
+
 def network(value: str) -> str:
     """A CIDR without host bits, such as 10.96.0.0/16, in its canonical form."""
     try:

@@ -124,6 +124,7 @@ def serving_names(settings: UpSettings) -> tuple[str, ...]:
     ]
     names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
     names += ["kubernetes.default.svc.cluster.local", "127.0.0.1", "::1", *first_service_addresses]
+    names.append(settings.advertise_address)
     if not ipaddress.ip_address(settings.bind_address).is_unspecified:
         names.append(settings.bind_address)
     return tuple(dict.fromkeys(names))

@@ -23,7 +23,7 @@ class ControlSettings:
         authority: certificate and key of the cluster's authority, which signs client certificates; files.
         jwks_uri: where verifiers of tokens find the keys; "" = at the door.
         root_ca: what verifies the door, PEM, for pods; "" = nothing but public authorities do.
-        advertise: "host:port" of the door.
+        advertise: "host:port" of the door, as the cluster's clients are told.
         compaction_seconds, watch_history: as in ApiServerConfig.
         controllers: kube-controller-manager's --controllers, comma-separated.
         load_balancer_addresses: CIDRs and ranges for services of type LoadBalancer.

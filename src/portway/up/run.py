@@ -151,7 +151,7 @@ def control_settings(
         root_ca=credentials.anchor.decode(),
         service_cluster_ip_range=settings.service_cluster_ip_range,
         service_node_port_range=settings.service_node_port_range,
-        advertise=settings.server.removeprefix("https://"),
+        advertise=settings.advertised,
         compaction_seconds=settings.etcd_compaction_interval,
         watch_history=settings.default_watch_cache_size,
         controllers=",".join(settings.controllers),

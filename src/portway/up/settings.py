@@ -10,7 +10,7 @@ import ipaddress
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from portway.options import values
 from portway.options.declared import Options, option
 from portway.options.errors import SettingsError
 from portway.storage.etcdsettings import DEFAULT_PREFIX, EtcdSettings, names_etcd, parse_endpoints
+from portway.up import fitting, hostaddress
 
 DEMO_INSECURE_PORT = 8080
 PLAIN_ADDRESS = "127.0.0.1"
@@ -76,6 +77,13 @@ class UpSettings:
     )
     demo: bool = option(values.boolean, "BOOL", "start demo services and a user to open them with", default=False)
     bind_address: str = option(values.address, "IP", "address of the TLS listener", default="127.0.0.1")
+    advertise_address: str = option(
+        values.advertised_address,
+        "IP",
+        "address by which the cluster's clients, and other servers on one etcd, are told to reach the TLS listener",
+        default="",
+        shown_default="--bind-address; if that is all addresses, the one of the interface with the default route",
+    )
     secure_port: int = option(values.listening_port, "PORT", "port of the TLS listener", default=6443)
     insecure_port: int | None = option(
         values.port,
@@ -276,6 +284,12 @@ class UpSettings:
         return f"https://{self.reachable_address}:{self.secure_port}"
 
     @property
+    def advertised(self) -> str:
+        """ "host:port" of the TLS listener, as the cluster's clients are told."""
+        host = self.advertise_address
+        return f"[{host}]:{self.secure_port}" if ":" in host else f"{host}:{self.secure_port}"
+
+    @property
     def plain_server(self) -> str:
         """URL of the plain listener, "" when there is none."""
         return f"http://{PLAIN_ADDRESS}:{self.plain_port}" if self.plain_port else ""
@@ -340,54 +354,8 @@ def load(flags: Mapping[str, object], config_file: Path | None = None) -> UpSett
     chosen.setdefault("data_dir", default_data_dir())
     chosen.setdefault("workers", len(os.sched_getaffinity(0)))
     settings = UpSettings(**chosen)
-    _check_together(settings)
-    return settings
-
-
-def _check_together(settings: UpSettings) -> None:
-    _check_etcd(settings)
-    if (settings.tls_cert_file is None) != (settings.tls_private_key_file is None):
-        raise SettingsError(
-            "--tls-cert-file and --tls-private-key-file belong together: give both or neither", usage=True
-        )
-    if settings.plain_port == settings.secure_port:
-        raise SettingsError(
-            f"--insecure-port and --secure-port are both {settings.secure_port}: change one", usage=True
-        )
-    _check_load_balancer_addresses(settings)
-    pods = ipaddress.ip_network(settings.cluster_cidr)
-    for services in map(ipaddress.ip_network, settings.service_cluster_ip_range.split(",")):
-        if services.version == pods.version and services.overlaps(pods):
-            raise SettingsError(
-                f"--service-cluster-ip-range {services} and --cluster-cidr {pods} overlap: change one", usage=True
-            )
-
-
-def _check_load_balancer_addresses(settings: UpSettings) -> None:
-    """What is a service's or a pod's can't be a load balancer's."""
-    if not settings.load_balancer_addresses:
-        return
-    from portway.controllers.addresspool import parse
-
-    ranges = [("--cluster-cidr", settings.cluster_cidr)]
-    ranges += [("--service-cluster-ip-range", one) for one in settings.service_cluster_ip_range.split(",")]
-    for text in settings.load_balancer_addresses:
-        for flag, cidr in ranges:
-            if parse(text).overlaps(cidr):
-                raise SettingsError(
-                    f"--load-balancer-addresses {text} and {flag} {cidr} overlap: change one", usage=True
-                )
-
-
-def _check_etcd(settings: UpSettings) -> None:
-    if settings.etcd is not None:
-        return
-    given = [name for name in _ETCD_FLAGS if getattr(settings, name)]
-    if given:
-        raise SettingsError(
-            f"--{given[0].replace('_', '-')} is for --store etcd://…, the store is {settings.store}: drop one",
-            usage=True,
-        )
-
-
-_ETCD_FLAGS = ("etcd_cafile", "etcd_certfile", "etcd_keyfile", "etcd_username", "etcd_password_file")
+    fitting.check(settings)
+    if settings.advertise_address:
+        return settings
+    services = ipaddress.ip_network(settings.service_cluster_ip_range.partition(",")[0])
+    return replace(settings, advertise_address=hostaddress.of_door(settings.bind_address, services.version))
