@@ -144,10 +144,10 @@ def test_patch_of_a_subresource(outermost: Kubectl) -> None:
 def test_explain_by_both_documents(outermost: Kubectl) -> None:
     new = outermost.ok("explain", "service.spec.ports")
     assert "FIELD: ports <[]ServicePort>" in new
-    assert "  port\t<integer> -required-" in new
+    assert "  port\t<integer> -required-\n    The number at the Service's addresses.\n" in new
     old = outermost.ok("explain", "service.spec.ports", "--output=plaintext-openapiv2")
     assert "RESOURCE: ports <[]Object>" in old
-    assert "   port\t<integer> -required-" in old
+    assert "   port\t<integer> -required-\n     The number at the Service's addresses.\n" in old
     for output in ("plaintext", "plaintext-openapiv2"):
         recursive = outermost.ok("explain", "endpointslices.discovery.k8s.io", "--recursive", f"--output={output}")
         assert "conditions\t<" in recursive

@@ -1,8 +1,9 @@
 """OpenAPI v3 schemas of the kinds, from the same table of fields that bodies are checked against. Pure.
 
-No descriptions: the names, types, required fields (data/openapi-required.json: per message, as upstream's document has
-them) and merge strategies are facts of the API, upstream's prose is not copied. The paths around the schemas are
-`openapipaths`'.
+Names, types, required fields (data/openapi-required.json: per message, as upstream's document has them) and merge
+strategies are facts of the API. The descriptions (data/descriptions.json: per message, "" its own, "*" for fields of
+any) are ours, and say what things mean here; of pods and nodes only what services need. The paths around the schemas
+are `openapipaths`'.
 """
 
 from __future__ import annotations
@@ -69,9 +70,9 @@ def add_kind(kind: Kind, found: dict[str, Schema]) -> str | None:
     found[component(f"{name}List")] = {
         "type": "object",
         "properties": {
-            "apiVersion": {"type": "string"},
-            "items": {"type": "array", "items": {"$ref": reference(name)}},
-            "kind": {"type": "string"},
+            "apiVersion": {"type": "string", **_described("", "apiVersion")},
+            "items": {"type": "array", "items": {"$ref": reference(name)}, **_described("", "items")},
+            "kind": {"type": "string", **_described("", "kind")},
             "metadata": _field(kind.kind, Field(0, "metadata", "meta.v1.ListMeta", False, False, ""), (), found),
         },
         "required": ["items"],
@@ -86,7 +87,8 @@ def add_object(group: str, version: str, kind: str, found: dict[str, Schema]) ->
     if message is None:
         return None
     top = _add_message(kind, message, (), found)
-    top["properties"] = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, **top["properties"]}
+    own = {name: {"type": "string", **_described("", name)} for name in ("apiVersion", "kind")}
+    top["properties"] = {**own, **top["properties"]}
     top["x-kubernetes-group-version-kind"] = [group_version_kind(group, version, kind)]
     return message.name
 
@@ -99,18 +101,36 @@ def group_version_kind(group: str, version: str, kind: str) -> dict[str, str]:
 @functools.cache
 def required_fields() -> Mapping[str, Sequence[str]]:
     """Returns the fields that no object may leave out, by message."""
-    text = resources.files("portway.apiserver").joinpath("data/openapi-required.json").read_text("utf-8")
-    found: dict[str, list[str]] = json.loads(text)
+    found: dict[str, list[str]] = _data("openapi-required.json")
     return found
+
+
+@functools.cache
+def descriptions() -> Mapping[str, Mapping[str, str]]:
+    """Returns what messages ("") and their fields mean, by message; by "*" what fields mean that have no text there."""
+    found: dict[str, dict[str, str]] = _data("descriptions.json")
+    return found
+
+
+def _described(message: str, field: str) -> Schema:
+    """The member of a schema that says what it means; nothing for what has no text."""
+    text = descriptions().get(message, {}).get(field) or descriptions()["*"].get(field)
+    return {"description": text} if text else {}
+
+
+def _data(name: str) -> Any:
+    return json.loads(resources.files("portway.apiserver").joinpath("data", name).read_text("utf-8"))
 
 
 def _add_message(kind: str, message: Message, path: tuple[str, ...], found: dict[str, Schema]) -> Schema:
     name = component(message.name)
     if name not in found:
-        schema: Schema = {"type": "object", "properties": {}, **extensions(message.name, "")}
+        schema: Schema = {"type": "object", **_described(message.name, ""), "properties": {}}
+        schema |= extensions(message.name, "")
         found[name] = schema
         for field in sorted(message.by_name.values(), key=lambda field: field.name):
             made = _field(kind, field, (*path, field.name), found)
+            made |= _described(message.name, field.name)
             schema["properties"][field.name] = {**made, **extensions(message.name, field.name)}
         if message.name in required_fields():
             schema["required"] = list(required_fields()[message.name])
