@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from portway.kube.ingresses import DEFAULT_ANNOTATION
 from portway.testing.api import InProcessApi
 
 GROUP = "/apis/networking.k8s.io/v1"
 INGRESSES = f"{GROUP}/namespaces/default/ingresses"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 MERGE = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
 BACKEND: dict[str, Any] = {"service": {"name": "web", "port": {"number": 80}}}
 HTTP_PATH = "[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+"
 SUBDOMAIN = (
@@ -151,7 +153,34 @@ def test_faults_of_ingresses(spec: dict[str, Any], expected: list[tuple[str, str
 def test_ingresses_that_are_fine(spec: dict[str, Any]) -> None:
     async def test(api: InProcessApi) -> None:
         made = await create(api, INGRESSES, "web", spec)
-        assert (made["spec"], made["status"], made["metadata"]["generation"]) == (spec, {"loadBalancer": {}}, 1)
+        expected = {**spec, "ingressClassName": "portway"}
+        assert (made["spec"], made["status"], made["metadata"]["generation"]) == (expected, {"loadBalancer": {}}, 1)
+
+    serve(test)
+
+
+def test_who_names_no_class_gets_the_default_one_when_there_is_one() -> None:
+    classes = f"{GROUP}/ingressclasses"
+
+    async def mark(api: InProcessApi, name: str, marked: str | None) -> None:
+        change = {"metadata": {"annotations": {DEFAULT_ANNOTATION: marked}}}
+        assert (await api.admin.request("PATCH", f"{classes}/{name}", change, content_type=MERGE)).status == 200
+
+    async def test(api: InProcessApi) -> None:
+        for name in ("b", "a"):
+            await create(api, classes, name, {"controller": "example.com/x"})
+        await mark(api, "portway", None)
+        assert "ingressClassName" not in (await create(api, INGRESSES, "none", path()))["spec"]
+        await mark(api, "b", "true")
+        await mark(api, "a", "false")
+        made = await create(api, INGRESSES, "web", path())
+        assert made["spec"]["ingressClassName"] == "b"
+        old = await create(api, INGRESSES, "old", path(), annotations={"kubernetes.io/ingress.class": "z"})
+        assert "ingressClassName" not in old["spec"]
+        # Only when it is made: who takes the class away later means it.
+        change = [{"op": "remove", "path": "/spec/ingressClassName"}]
+        answer = await api.admin.request("PATCH", f"{INGRESSES}/web", change, content_type=JSON_PATCH)
+        assert "ingressClassName" not in answer.json()["spec"]
 
     serve(test)
 

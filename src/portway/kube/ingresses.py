@@ -133,6 +133,13 @@ def ingress_class(obj: Object) -> IngressClass:
     )
 
 
+def default_class(classes: Iterable[IngressClass]) -> IngressClass | None:
+    """That of Ingresses that name none: of several that are marked, the newest (upstream's DefaultIngressClass)."""
+    marked = [found for found in classes if found.default]
+    newest = max((found.created for found in marked), default="")
+    return min((found for found in marked if found.created == newest), key=lambda found: found.name, default=None)
+
+
 def plan(ingresses: Iterable[Ingress], classes: Iterable[IngressClass], allowed: IngressHosts) -> Plan:
     """What is to be served of all Ingresses.
 
@@ -161,10 +168,7 @@ def plan(ingresses: Iterable[Ingress], classes: Iterable[IngressClass], allowed:
 def _is_ours(one: Ingress, classes: list[IngressClass]) -> bool:
     if one.class_name is not None:
         return any(found.ours for found in classes if found.name == one.class_name)
-    # Of several default classes the newest counts (upstream's DefaultIngressClass admission).
-    defaults = [found for found in classes if found.default]
-    newest = max((found.created for found in defaults), default="")
-    chosen = min((found for found in defaults if found.created == newest), key=lambda found: found.name, default=None)
+    chosen = default_class(classes)
     return chosen is not None and chosen.ours
 
 

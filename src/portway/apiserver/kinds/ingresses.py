@@ -19,7 +19,7 @@ from portway.apiserver.kinds.ingressrules import (
     status_causes,
 )
 from portway.kube.errors import Cause
-from portway.kube.ingresses import CLASS_ANNOTATION
+from portway.kube.ingresses import CLASS_ANNOTATION, default_class, ingress_class
 from portway.kube.objects import Object
 
 _SHOWN = 3
@@ -34,8 +34,13 @@ class IngressStrategy(Strategy):
         obj.setdefault("status", {}).setdefault("loadBalancer", {})
 
     def prepare_create(self, obj: Object, ctx: Context) -> None:
-        """Drops the status: it is the controller's."""
+        """Drops the status: it is the controller's. Who names no class gets the default one (DefaultIngressClass)."""
         obj.pop("status", None)
+        if "ingressClassName" in obj["spec"] or CLASS_ANNOTATION in (obj["metadata"].get("annotations") or {}):
+            return
+        classes = ctx.services.lookup.objects("networking.k8s.io", "ingressclasses")
+        if (chosen := default_class(map(ingress_class, classes))) is not None:
+            obj["spec"]["ingressClassName"] = chosen.name
 
     def validate_create(self, obj: Object, ctx: Context) -> list[Cause]:
         """Upstream's rules, and one class at most."""
