@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portway.gateway.l4.addresses import Addresses
-from portway.gateway.l4.dialled import KUBERNETES, EndpointPolicy
-from portway.gateway.l4.listeners import Listeners
+from portway.gateway.l4.dialled import EndpointPolicy
+from portway.gateway.l4.listeners import KUBERNETES, Listeners
 from portway.gateway.l4.wants import Where
-from portway.testing.cluster import free_port
-from portway.testing.services import Server, Wire, endpoint, fetch, saying, serving
+from portway.testing.cluster import free_port, wait_until
+from portway.testing.services import Server, Wire, endpoint, fetch, saying, service_address, serving
 
 PODS = ("127.64.0.0/10",)
 OTHER = "default", "web"
@@ -100,3 +100,26 @@ def test_the_cluster_address_of_default_kubernetes_is_answered_by_the_door_and_n
             assert fetch(kubernetes, 443) == b"door"
             assert [fetch(address, 443) for address in others] == [b"", b""]
             assert len(door.peers) == 1
+
+
+def test_a_door_on_all_addresses_and_the_service_s_port_answers_there_itself() -> None:
+    address, number = service_address(), free_port()
+    port = {"name": "https", "port": number, "protocol": "TCP"}
+    with (
+        contextlib.closing(Server(saying(b"door"), socket.create_server((address, number)))),
+        serving(door=(("0.0.0.0", number),), api_door=("0.0.0.0", number)) as wire,
+    ):
+        wire.service("kubernetes", address, port, namespace="default")
+        other = wire.service("web", "", port, namespace="default")
+        wait_until(lambda: wire.written.events, "no Event")
+        assert fetch(address, number) == b"door"
+        (told,) = wire.written.events
+        assert told["message"] == f"cluster address {other}:{number}/TCP cannot be served: the door listens there"
+        wire.service("kubernetes", address, port, namespace="default", internalTrafficPolicy="Local")
+        wire.apply("services", {"metadata": {"namespace": "default", "name": "kubernetes"}}, "DELETED")
+        assert fetch(address, number) == b"door"
+        assert wire.call(listened(wire)) == []
+
+
+async def listened(wire: Wire) -> list[Where]:
+    return [*wire.proxy._listeners.owners]

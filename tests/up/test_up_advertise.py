@@ -100,16 +100,22 @@ def test_the_kernel_s_default_route_decides(wires: Network) -> None:
 @ALONE
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_a_door_on_all_addresses_is_reached_by_what_default_kubernetes_says(wires: Network, tmp_path: Path) -> None:
+@pytest.mark.parametrize("port", [6443, 443])
+def test_a_door_on_all_addresses_is_reached_by_what_default_kubernetes_says(
+    wires: Network, tmp_path: Path, port: int
+) -> None:
     ip("-n", wires.server, "route", "add", "default", "via", CLIENT4)
     with (
         entered(wires.server),
-        started(tmp_path, "--service-interface=services0", workers=1, reach=(), address="0.0.0.0") as cluster,
+        started(
+            tmp_path, "--service-interface=services0", workers=1, reach=(), address="0.0.0.0", port=port
+        ) as cluster,
     ):
-        port = int(cluster.server.rpartition(":")[2])
         assert doors(cluster) == [(SERVER4, port)]
         assert "200 OK" in version(wires, cluster, SERVER4, port)
         wait_until(lambda: "200 OK" in version(wires, cluster, "10.96.0.1", 443), "its cluster address is not served")
+        service = cluster.request("GET", "/api/v1/namespaces/default/services/kubernetes", admin_token(cluster))[1]
+        assert "conditions" not in json.loads(service)["status"]
 
 
 def doors(cluster: Cluster) -> list[tuple[str, int]]:

@@ -10,12 +10,10 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from portway.gateway.l4.addresses import Addresses, as_dialled
-from portway.gateway.l4.listeners import Key, Listeners
+from portway.gateway.l4.listeners import KUBERNETES, Key, Listeners
 from portway.gateway.l4.wants import EVERYWHERE, version
 from portway.gateway.upstream.addresses import AddressPolicy
 
-KUBERNETES: Key = "default", "kubernetes"
-"""The service that is the API itself."""
 Place = tuple[str, int]
 """(address, port)"""
 _literal = lru_cache(maxsize=1 << 10)(AddressPolicy.lenient().allows)

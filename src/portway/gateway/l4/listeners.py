@@ -2,7 +2,7 @@
 
 import asyncio
 import errno
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from portway.gateway.l4 import udp
 from portway.gateway.l4.addresses import Addresses, as_dialled, fit_for_service
@@ -12,15 +12,42 @@ from portway.gateway.l4.health import HealthListener
 from portway.gateway.l4.sockets import listen
 from portway.gateway.l4.tcp import TcpListener
 from portway.gateway.l4.udp import UdpListener, UdpTraffic
-from portway.gateway.l4.wants import EVERYWHERE, EXTERNAL, HEALTH, LOAD_BALANCER, PROTOCOLS, Want, Where, version
+from portway.gateway.l4.wants import (
+    CLUSTER,
+    EVERYWHERE,
+    EXTERNAL,
+    HEALTH,
+    LOAD_BALANCER,
+    PROTOCOLS,
+    Want,
+    Where,
+    version,
+)
 
-Listener = TcpListener | UdpListener | HealthListener
 Key = tuple[str, str]
 """(namespace, name) of a service"""
+KUBERNETES: Key = "default", "kubernetes"
+"""The service that is the API itself: its endpoints are the doors."""
 
 
 class CannotListenError(Exception):
     """One line that says what is in the way."""
+
+
+class DoorAnswers:
+    """Instead of a listener, where the door itself listens, being on all addresses, and is who was wanted."""
+
+    def __init__(self, balancer: Balancer) -> None:
+        self.balancer = balancer
+
+    def allow(self, sources: Sequence[str]) -> None:
+        """Who may connect is the door's to say."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+Listener = TcpListener | UdpListener | HealthListener | DoorAnswers
 
 
 class Listeners:
@@ -33,10 +60,12 @@ class Listeners:
         udp_traffic: UdpTraffic,
         loop: asyncio.AbstractEventLoop,
         door: Iterable[tuple[str, int]] = (),
+        api_door: tuple[str, int] | None = None,
     ) -> None:
-        """`door`: where the door listens, or will again."""
+        """`door`: where the door listens, or will again; `api_door`: where with TLS, None for nowhere."""
         self.owners: dict[Where, Key] = {}
         self._door = [Where("TCP", address, port) for address, port in door]
+        self._api_door = Where("TCP", *api_door) if api_door else None
         self._addresses, self._tcp, self._udp, self._loop = addresses, tcp_traffic, udp_traffic, loop
 
     def open(self, key: Key, want: Want, balancer: Balancer, health: Callable[[], bytes]) -> Listener:
@@ -47,14 +76,15 @@ class Listeners:
         owner = self.owners.get(where)
         if owner is not None:
             raise CannotListenError("service {}/{} has it".format(*owner))
-        if any(_collide(where, door) for door in self._door):
+        doors = [door for door in self._door if _collide(where, door)]
+        if doors and (key != KUBERNETES or want.kind != CLUSTER or doors != [self._api_door]):
             raise CannotListenError("the door listens there")
         if want.kind in (EXTERNAL, LOAD_BALANCER) and not fit_for_service(where.address):
             raise CannotListenError("no service may have such an address")
         if where.address not in EVERYWHERE:
             self._addresses.hold(where.address)
         try:
-            listener = self._bound(want, balancer, health)
+            listener = DoorAnswers(balancer) if doors else self._bound(want, balancer, health)
         except OSError as error:
             self._release(where)
             raise CannotListenError(_words(where, error)) from error

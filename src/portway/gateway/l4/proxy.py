@@ -49,7 +49,7 @@ class ServiceProxy:
         self._poller = Poller(loop)
         self._tcp = Traffic(self._poller, settings.limits, loop.time(), self._say)
         self._udp = UdpTraffic(self._poller, settings.limits, loop.time(), self._say)
-        self._listeners = Listeners(self._addresses, self._tcp, self._udp, loop, settings.door)
+        self._listeners = Listeners(self._addresses, self._tcp, self._udp, loop, settings.door, settings.api_door)
         self._policy = EndpointPolicy(
             settings.cluster_cidrs, settings.door, settings.api_door, self._addresses, self._listeners
         )
