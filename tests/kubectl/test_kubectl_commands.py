@@ -179,9 +179,13 @@ def test_what_is_out_of_scope_is_refused_by_name(outermost: Kubectl) -> None:
     ):
         assert NO_ROUTE in outermost.refused(*argv), argv
     outermost.ok("run", "web", "--image=nginx")
-    assert NO_ROUTE in outermost.refused("logs", "web")
-    assert NO_ROUTE in outermost.refused("exec", "web", "--", "id")
-    assert NO_ROUTE in outermost.refused("debug", "web", "--image=busybox", "-c", "debugger")
+    for part, argv in {
+        "log": ("logs", "web"),
+        "exec": ("exec", "web", "--", "id"),
+        "attach": ("attach", "web"),
+        "ephemeralcontainers": ("debug", "web", "--image=busybox", "-c", "debugger"),
+    }.items():
+        assert f"pods/{part} is not served: no kubelet runs this cluster's pods" in outermost.refused(*argv)
     assert outermost.refused("top", "nodes") == "error: Metrics API not available\n"
 
 

@@ -17,6 +17,9 @@ _COLLECTION = {"GET": "list", "HEAD": "list", "POST": "create", "DELETE": "delet
 _NAMED = {"GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _STATUS = {"GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch"}
 
+_KUBELETS = ("attach", "ephemeralcontainers", "exec", "log", "resize")
+"""Subresources of pods that only a kubelet could serve."""
+
 VirtualKey = tuple[str, str, str, str]
 
 
@@ -98,4 +101,8 @@ class Router:
             return _STATUS
         if subresource == "finalize" and kind.group == "" and kind.plural == "namespaces":
             return {"PUT": "update"}
+        if kind.group == "" and kind.plural == "pods" and subresource in _KUBELETS:
+            raise no_route(
+                f"pods/{subresource} is not served: no kubelet runs this cluster's pods"
+            )
         raise no_route()

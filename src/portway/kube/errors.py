@@ -275,9 +275,9 @@ def forbidden(attributes: Attributes, user: User, reason: str = "") -> Forbidden
     return Forbidden(f"{_subject(attributes)}: {text}", details=_forbidden_details(attributes))
 
 
-def no_route() -> NotFound:
-    """404 for a path or a resource type that is not served."""
-    return NotFound("the server could not find the requested resource", details={})
+def no_route(why: str = "") -> NotFound:
+    """404 for a path or a resource type that is not served; `why`, when upstream would serve it."""
+    return NotFound(why or "the server could not find the requested resource", details={})
 
 
 def method_not_allowed() -> MethodNotAllowed:
