@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -12,10 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portway.apiserver.body import Decoded, Expected, decode, repeated_fields, too_deep
-from portway.kube.errors import BadRequest, StatusError, UnsupportedMediaType
+from portway.apiserver.body import Decoded, Expected, decode
+from portway.apiserver.jsonbody import repeated_fields, too_deep
+from portway.apiserver.yamlbody import MAX_VALUES
+from portway.kube.errors import BadRequest, RequestEntityTooLarge, StatusError, UnsupportedMediaType
 
 SERVICE = Expected("v1", "Service")
+YAML = "application/yaml"
 
 
 def read(body: bytes, content_type: str = "application/json", expected: Expected = SERVICE) -> Decoded:
@@ -48,6 +52,49 @@ def test_yaml_is_read_as_the_json_it_stands_for() -> None:
     assert found["spec"] == {"ports": [{"port": 80}], "clusterIP": "None"}
 
 
+def test_json_under_yaml_s_name_is_read_as_json() -> None:
+    """Numbers are JSON's (PyYAML takes 1e3 for text), and there may be more values than YAML may have."""
+    spec = {"ports": [{"port": 80}]}
+    labels = {f"l{i}": "v" for i in range(MAX_VALUES)}
+    found = read(b'{"spec":{"healthCheckNodePort":1e3},%b' % orjson.dumps({"metadata": {"labels": labels}})[1:], YAML)
+    assert found.obj["spec"] == {"healthCheckNodePort": 1000}
+    assert found.obj["metadata"]["labels"] == labels
+    assert found.problems == []
+    assert read(orjson.dumps({"spec": spec}), YAML).obj["spec"] == spec
+
+
+def test_repeated_keys_of_yaml_are_told_by_their_lines_also_in_json() -> None:
+    for body in (
+        b"spec:\n  type: NodePort\n  type: ClusterIP\n",
+        b'{"spec":\n{"type":"NodePort",\n"type":"ClusterIP"}}',
+    ):
+        found = read(body, YAML)
+        assert found.obj["spec"] == {"type": "ClusterIP"}
+        assert found.problems == ['yaml: unmarshal errors:\n  line 3: key "type" already set in map']
+
+
+def test_a_merge_key_repeats_nothing() -> None:
+    found = read(b"metadata: {labels: {<<: {a: b, c: d}, a: e}}", YAML)
+    assert (found.obj["metadata"]["labels"], found.problems) == ({"a": "e", "c": "d"}, [])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda n: b"data: [%b]" % (b"a," * n), id="scalars"),
+        pytest.param(lambda n: b"data:\n" + b"- a\n" * n, id="a block"),
+        pytest.param(lambda n: b"data: [%b]" % (b"{}," * n), id="maps"),
+        pytest.param(lambda n: b"data: {%b}" % b",".join(b"k%d: v" % i for i in range(n // 2)), id="keys"),
+        pytest.param(lambda n: b'{"a":1,"a":2,"data":[%b]}' % b",".join([b"1"] * n), id="JSON with a key twice"),
+    ],
+)
+def test_yaml_of_too_many_values_is_too_large(make: Callable[[int], bytes]) -> None:
+    with pytest.raises(RequestEntityTooLarge, match=f"limit is {MAX_VALUES} values in YAML"):
+        read(make(MAX_VALUES), YAML)
+    with suppress(BadRequest):  # that no Service has such data is found out later
+        read(make(MAX_VALUES - 10), YAML)
+
+
 def test_unknown_and_repeated_fields_are_problems_by_path() -> None:
     body = b'{"spec":{"foo":{"x":1}},"bar":2,"spec":{"ports":[{"port":80,"port":8,"prot":1}]}}'
     problems = read(body).problems
@@ -67,6 +114,13 @@ def test_unknown_and_repeated_fields_are_problems_by_path() -> None:
         (b"[1]", "application/json", "cannot unmarshal array"),
         (b"a: [", "application/yaml", "error converting YAML to JSON"),
         (b"a: &x [1]\nb: [*x, *x]\n", "application/yaml", "aliases are not accepted"),
+        (b"a: &a [x,x]\nb: &b [*a,*a]\nc: &c [*b,*b]\nd: [*c,*c]\n", "application/yaml", "aliases are not accepted"),
+        (b"a: 1\n---\nb: 2\n", "application/yaml", "expected a single document in the stream"),
+        (b"%TAG !e! tag:x\n--- {}\n", "application/yaml", "%TAG directives are not accepted"),
+        (b"\xef\xbb\xbf%TAG !e! tag:x\n--- {}\n", "application/yaml", "%TAG directives are not accepted"),
+        (b"# \xc2\x85%TAG !e! tag:x\n--- {}\n", "application/yaml", "%TAG directives are not accepted"),
+        ("%TAG !e! tag:x\n--- {}\n".encode("utf-16"), "application/yaml", "yaml: invalid leading UTF-8 octet"),
+        (b'{"a":' * 300 + b"1" + b"}" * 300, "application/yaml", "exceeded max depth"),
         (b"a: 2020-13-45\n? [1]\n: 2\n", "application/yaml", "error converting YAML to JSON"),
         (b'a: !!int ""\n', "application/yaml", "error converting YAML to JSON"),
         (b"a: !!bool maybe\n", "application/yaml", "error converting YAML to JSON"),
@@ -117,7 +171,7 @@ def seconds_for(body: bytes, content_type: str = "application/json") -> float:
     began = time.process_time()
     try:
         read(body, content_type)
-    except BadRequest:
+    except (BadRequest, RequestEntityTooLarge):
         pass
     return time.process_time() - began
 
@@ -136,6 +190,18 @@ def seconds_for(body: bytes, content_type: str = "application/json") -> float:
             id="fields below one with a long name",
         ),
         pytest.param(lambda n: b"a: " + b"[" * 4 * n, "application/yaml", id="YAML nesting"),
+        pytest.param(lambda n: b"a: [%b]" % (b"1," * 20 * n), "application/yaml", id="YAML values"),
+        pytest.param(lambda n: b"---\n" * 10 * n, "application/yaml", id="YAML documents"),
+        pytest.param(
+            lambda n: b"".join(b"%%TAG !%d! x:y\n" % i for i in range(n)) + b"--- {}",
+            "application/yaml",
+            id="YAML tags",
+        ),
+        pytest.param(
+            lambda n: b"%%TAG !e! tag:%b\n--- [%b]" % (b"x" * 20 * n, b"!e!a a," * (n // 2)),
+            "application/yaml",
+            id="tags that stand for long ones",
+        ),
         pytest.param(lambda n: b"a: 1" + b":1" * 10 * n, "application/yaml", id="YAML in base 60"),
     ],
 )

@@ -13,6 +13,7 @@ import aiohttp
 import uvicorn
 
 from portway.apiserver import Application, create_app
+from portway.apiserver.yamlbody import MAX_VALUES
 from portway.storage import MemoryStore
 from portway.testing.api import settings
 
@@ -131,3 +132,35 @@ def test_draining_lets_the_server_end_at_once_though_watches_are_open(tmp_path: 
             assert await stream.content.read() == b""
 
     asyncio.run(run())
+
+
+def test_others_are_answered_while_bodies_of_yaml_are_read(tmp_path: Path) -> None:
+    """Several at once, each as slow as it may be."""
+
+    async def test(_: Application, session: aiohttp.ClientSession) -> None:
+        async def post(content_type: str, method: str, url: str) -> int:
+            body = b"data: {%b}" % b",".join(b"k%d: v" % i for i in range(MAX_VALUES // 2 - 2))
+            async with session.request(method, url, data=body, headers={"content-type": content_type}) as answer:
+                return answer.status
+
+        slow = [
+            asyncio.create_task(post(kind, *where), name=f"slow {i}")
+            for i in range(2)
+            for kind, *where in (
+                ("application/yaml", "POST", MAPS),
+                ("application/apply-patch+yaml", "PATCH", f"{MAPS}/a?fieldManager=me"),
+            )
+        ]
+        waits = []
+        while not all(task.done() for task in slow):
+            began = time.perf_counter()
+            async with session.get(MAPS) as answer:
+                assert answer.status == 200
+            waits.append(time.perf_counter() - began)
+        # No name (422), no kind (400): they were read all the same.
+        assert sorted(task.result() for task in slow) == [400] * 2 + [422] * 2
+        # Read in the loop, they would leave room for four.
+        assert len(waits) > 40
+        assert max(waits) < 1
+
+    serve(tmp_path / "api.sock", test)

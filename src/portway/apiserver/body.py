@@ -8,30 +8,26 @@ what was dropped is a list of problems in upstream's words, for `fieldValidation
 from __future__ import annotations
 
 import asyncio
-import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
 from portway.apiserver import protobuf, yamlbody
 from portway.apiserver.conform import MismatchError, conform
-from portway.kube.errors import BadRequest, UnsupportedMediaType
+from portway.apiserver.jsonbody import MAX_PATH, MAX_PROBLEMS, limited, repeated_fields, too_deep
+from portway.kube.errors import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 from portway.kube.objects import Object
+
+_T = TypeVar("_T")
 
 ACCEPTED = ("application/json", "application/yaml", protobuf.MEDIA_TYPE)
 _IN_THREAD = 128 * 1024
 """Bodies beyond this many bytes are decoded off the loop."""
 _SUMMARY = 30
-MAX_PROBLEMS = 100
-"""What a strict decoder says of one body at most, upstream's limit."""
-_MAX_PATH = 1024
-"""Characters of a path that are shown: field names are the client's, and as long as it likes."""
-MAX_DEPTH = 200
-"""Nesting of a body; orjson reads 1024 levels and writes 254."""
+_YAML = ThreadPoolExecutor(max_workers=1, thread_name_prefix="portway-yaml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,42 +53,50 @@ class _Unreadable(Exception):  # noqa: N818 - a carrier of text within this modu
 
 
 async def decode(body: bytes, content_type: str, expected: Expected, *, strict: bool = True) -> Decoded:
-    """Returns the object in `body`; raises UnsupportedMediaType or BadRequest.
+    """Returns the object in `body`; raises UnsupportedMediaType, RequestEntityTooLarge or BadRequest.
 
     `strict` also looks for problems that cost time to find (fields given twice).
     """
     media = content_type.split(";", 1)[0].strip().lower() or "application/json"
-    if len(body) > _IN_THREAD or media == "application/yaml":
+    if media == "application/yaml":
+        return await one_at_a_time(_decode, body, media, expected, strict)
+    if len(body) > _IN_THREAD:
         return await asyncio.to_thread(_decode, body, media, expected, strict)
     return _decode(body, media, expected, strict)
 
 
+async def one_at_a_time(work: Callable[..., _T], *args: Any) -> _T:
+    """Runs what reads YAML in the one thread there is for it.
+
+    PyYAML keeps the interpreter busy: every thread more that does so is one more that the loop waits for at each turn.
+    """
+    return await asyncio.get_running_loop().run_in_executor(_YAML, work, *args)
+
+
 def _decode(body: bytes, media: str, expected: Expected, strict: bool) -> Decoded:
-    parsers: Mapping[str, Callable[[bytes], Any]] = {
+    parsers: Mapping[str, Callable[[bytes], tuple[Any, list[str]]]] = {
         "application/json": _json,
         "application/yaml": _yaml,
-        protobuf.MEDIA_TYPE: lambda raw: _protobuf(raw, expected),
+        protobuf.MEDIA_TYPE: lambda raw: (_protobuf(raw, expected), []),
     }
     parse = parsers.get(media)
     if parse is None:
         raise UnsupportedMediaType(
             f"the body of the request was in an unknown format - accepted media types include: {', '.join(ACCEPTED)}"
         )
-    obj = _parse(parse, body, expected)
-    unknown = conformed(obj, expected)
-    if strict and media == "application/yaml":
-        return Decoded(obj, limited(yamlbody.repeated_keys(body, MAX_PROBLEMS) + unknown))
-    return Decoded(obj, limited(unknown + (repeated_fields(body) if strict and media == "application/json" else [])))
+    obj, problems = _parse(parse, body, expected)
+    problems = (problems if strict else []) + conformed(obj, expected)
+    if strict and media == "application/json":
+        problems += repeated_fields(body)
+    return Decoded(obj, limited(problems))
 
 
-def limited(problems: Iterable[str]) -> list[str]:
-    """Returns what is said of the problems: each once, and the first of many."""
-    return list(islice(dict.fromkeys(problems), MAX_PROBLEMS))
-
-
-def _parse(parse: Callable[[bytes], Any], body: bytes, expected: Expected) -> Object:
+def _parse(
+    parse: Callable[[bytes], tuple[Any, list[str]]], body: bytes, expected: Expected
+) -> tuple[Object, list[str]]:
+    """Returns the object, and the problems that came up while it was read."""
     try:
-        value = parse(body)
+        value, problems = parse(body)
         if not isinstance(value, dict):
             raise _Unreadable(f"cannot unmarshal {_go_kind(value)} into Go value of type struct")
         if too_deep(value):
@@ -102,7 +106,7 @@ def _parse(parse: Callable[[bytes], Any], body: bytes, expected: Expected) -> Ob
             f"the object provided is unrecognized (must be of type {expected.kind}): "
             f"couldn't get version/kind; json parse error: {error} ({_summary(body)})"
         ) from error
-    return value
+    return value, problems
 
 
 def conformed(obj: Object, expected: Expected) -> list[str]:
@@ -119,7 +123,7 @@ def conformed(obj: Object, expected: Expected) -> list[str]:
         unknown = conform(expected.api_version, expected.kind, obj)
     except MismatchError as error:
         raise cannot_be_handled(expected, str(error)) from error
-    return limited(f'unknown field "{path[:_MAX_PATH]}"' for path in unknown)
+    return limited(f'unknown field "{path[:MAX_PATH]}"' for path in unknown)
 
 
 def _check_kind(kind: str, version: str, expected: Expected) -> None:
@@ -153,16 +157,18 @@ def told(problems: list[str]) -> list[str]:
     return [line.strip() for found in lines for line in found]
 
 
-def _yaml(body: bytes) -> Any:
+def _yaml(body: bytes) -> tuple[Any, list[str]]:
     try:
-        return yamlbody.document(body)
+        return yamlbody.document(body, MAX_PROBLEMS)
+    except yamlbody.TooManyValues as error:
+        raise RequestEntityTooLarge(str(error)) from error
     except yamlbody.YamlError as error:
         raise _Unreadable(str(error)) from error
 
 
-def _json(body: bytes) -> Any:
+def _json(body: bytes) -> tuple[Any, list[str]]:
     try:
-        return orjson.loads(body)
+        return orjson.loads(body), []
     except orjson.JSONDecodeError as error:
         raise _Unreadable(str(error) if body else "unexpected end of JSON input") from error
 
@@ -174,69 +180,15 @@ def _protobuf(body: bytes, expected: Expected) -> Any:
         raise BadRequest(str(error)) from error
 
 
-def yaml_document(body: bytes) -> Any:
-    """Returns what a YAML document holds, as JSON has it; raises BadRequest."""
+def yaml_document(body: bytes) -> tuple[Any, list[str]]:
+    """Returns what a YAML document holds, as JSON has it, and the problem of keys that it gives twice.
+
+    Raises RequestEntityTooLarge and BadRequest.
+    """
     try:
-        return yamlbody.document(body)
-    except yamlbody.YamlError as error:
+        return _yaml(body)
+    except _Unreadable as error:
         raise BadRequest(f"error decoding YAML: {error}") from error
-
-
-def too_deep(value: Any) -> bool:
-    """Says whether a document is nested deeper than MAX_DEPTH."""
-    level, nested = [value] if isinstance(value, dict | list) else [], 0
-    while level:
-        nested += 1
-        if nested > MAX_DEPTH:
-            return True
-        level = [
-            inner
-            for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list)
-        ]
-    return False
-
-
-class _Pairs(dict[str, Any]):
-    """An object that remembers which of its fields were given more than once."""
-
-    repeated: list[str]
-
-
-def repeated_fields(body: bytes) -> list[str]:
-    """Returns a problem for each field that a JSON body gives twice in one object."""
-    found = False
-
-    def remember(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        nonlocal found
-        plain = dict(pairs)
-        if len(plain) == len(pairs):
-            return plain
-        found = True
-        marked = _Pairs(plain)
-        marked.repeated = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
-        return marked
-
-    value = json.loads(body, object_pairs_hook=remember)
-    if not found:
-        return []
-    paths = ("".join(steps).removeprefix(".")[:_MAX_PATH] for steps in _repeated(value, ()))
-    return limited(f'duplicate field "{path}"' for path in islice(paths, MAX_PROBLEMS))
-
-
-def _repeated(value: Any, steps: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Yields the ways to fields that were given more than once, as steps: only those that are told are joined."""
-    if isinstance(value, _Pairs):
-        yield from ((*steps, ".", name) for name in value.repeated)
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            if isinstance(inner, dict | list):
-                yield from _repeated(inner, (*steps, ".", name))
-    elif isinstance(value, list):
-        for i, inner in enumerate(value):
-            if isinstance(inner, dict | list):
-                yield from _repeated(inner, (*steps, f"[{i}]"))
 
 
 def _go_kind(value: Any) -> str:

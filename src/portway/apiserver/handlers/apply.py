@@ -10,10 +10,10 @@ import asyncio
 from dataclasses import replace
 
 from portway.apiserver import body as bodies
-from portway.apiserver import yamlbody
 from portway.apiserver.conform import MismatchError, conform
 from portway.apiserver.handlers.common import check_may_create, check_place, context, expected, wanted, written
 from portway.apiserver.http import Request, Response
+from portway.apiserver.jsonbody import limited
 from portway.apiserver.kinds.base import Context, Kind
 from portway.apiserver.managed.extract import UntypedError, check
 from portway.apiserver.managed.types import Type
@@ -38,7 +38,7 @@ async def apply(server: Server, request: Request, route: Route) -> Response:
     options = write_options(request.params, "PatchOptions", request.header(b"user-agent"), applies=True)
     ctx = replace(context(server, request, route, options, "update"), applies=True)
     raw = await request.body()
-    config = await asyncio.to_thread(_configuration, raw, server, route, options, ctx)
+    config = await bodies.one_at_a_time(_configuration, raw, server, route, options, ctx)
 
     async def change(old: Object) -> Object:
         return await asyncio.to_thread(_merged, server, route, old, config, options, ctx)
@@ -72,13 +72,13 @@ async def _created(
 
 def _configuration(raw: bytes, server: Server, route: Route, options: WriteOptions, ctx: Context) -> Object:
     """Returns the configuration in a body; raises BadRequest for one that the kind has no form for."""
-    config = bodies.yaml_document(raw)
+    config, repeated = bodies.yaml_document(raw)
     if not isinstance(config, dict):
         raise BadRequest("error decoding YAML: an object is expected")
-    repeated = yamlbody.repeated_keys(raw, bodies.MAX_PROBLEMS) if options.validation != "Ignore" else []
     if repeated and options.validation == "Strict":
         raise BadRequest(f"error strict decoding YAML: error converting YAML to JSON: {repeated[0]}")
-    ctx.warnings.extend(bodies.told(repeated))
+    if options.validation != "Ignore":
+        ctx.warnings.extend(bodies.told(repeated))
     _check_kind(config, route.kind)
     metadata = config["metadata"] = {} if config.get("metadata") is None else config["metadata"]
     if isinstance(metadata, dict) and metadata.get("managedFields") is not None:
@@ -109,7 +109,7 @@ def _check_fields(config: Object, route: Route, type_: Type) -> None:
     except (MismatchError, UntypedError) as error:
         problems = [str(error)]
     if problems:
-        found = bodies.limited(problems)
+        found = limited(problems)
         text = found[0] if len(found) == 1 else "\n  ".join(["errors:", *found])
         what = f"{route.namespace}/{route.name}; {_group_version(kind.api_version)}, Kind={kind.kind}"
         raise BadRequest(f"failed to create typed patch object ({what}): {text}")

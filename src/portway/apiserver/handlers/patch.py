@@ -13,6 +13,7 @@ from portway.apiserver import body as bodies
 from portway.apiserver.handlers.apply import MEDIA_TYPE, apply
 from portway.apiserver.handlers.common import check_place, context, expected, wanted, written
 from portway.apiserver.http import Request, Response
+from portway.apiserver.jsonbody import limited, repeated_fields, too_deep
 from portway.apiserver.kinds.base import Context, Kind
 from portway.apiserver.options import WriteOptions, write_options
 from portway.apiserver.patch import MalformedPatchError, PatchError, PatchTooLargeError, json_patch, merge_patch
@@ -60,9 +61,9 @@ def _parsed(raw: bytes, *, strict: bool) -> tuple[Any, list[str]]:
         document = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise BadRequest(f"error decoding patch: {error}") from error
-    if bodies.too_deep(document):
+    if too_deep(document):
         raise BadRequest("error decoding patch: exceeded max depth")
-    return document, bodies.repeated_fields(raw) if strict else []
+    return document, repeated_fields(raw) if strict else []
 
 
 def _engine(media: str, document: Any, kind: Kind) -> Engine:
@@ -109,7 +110,7 @@ class _Change:
             raise _refusal(error) from error
         if not isinstance(new, dict):
             raise BadRequest("the patched document is not an object")
-        problems = bodies.limited(bodies.conformed(new, expected(self._route.kind)) + self._problems)
+        problems = limited(bodies.conformed(new, expected(self._route.kind)) + self._problems)
         check_place(new, self._route)
         if problems and self._options.validation == "Strict":
             text = bodies.refuse_strictly(problems)
