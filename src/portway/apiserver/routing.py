@@ -102,7 +102,5 @@ class Router:
         if subresource == "finalize" and kind.group == "" and kind.plural == "namespaces":
             return {"PUT": "update"}
         if kind.group == "" and kind.plural == "pods" and subresource in _KUBELETS:
-            raise no_route(
-                f"pods/{subresource} is not served: no kubelet runs this cluster's pods"
-            )
+            raise no_route(f"pods/{subresource} is not served: no kubelet runs this cluster's pods")
         raise no_route()
