@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from portway.gateway.localanswers import Answer
 from portway.kube.htpasswd import hash_password
+from portway.kube.identity import User
 from portway.kube.ingresses import CONTROLLER
 from portway.kube.ingresshosts import IngressHosts
 from portway.testing.conversation import OK, TIMEOUT, RunningDoor, Wire
@@ -15,11 +17,17 @@ from portway.testing.conversation import OK, TIMEOUT, RunningDoor, Wire
 Make = Callable[..., RunningDoor]
 GONE = OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1)
 ALLOWED = IngressHosts(own=("door.example",))
+WITHIN = IngressHosts(own=("door.example", "door.shop.test", "*.shop.test"), domains=("shop.test", "localhost"))
 CLASS = {"metadata": {"name": "portway"}, "spec": {"controller": CONTROLLER}}
 PROXY = "/api/v1/namespaces/demo/services/web/proxy"
 SECRETS = "/api/v1/namespaces/demo/secrets"
 ANN = "Basic YW5uOnNlY3JldA=="
+PAGE = b"the door's own"
 HTPASSWD = f"ann:{hash_password('secret', 4)}\n"
+
+
+def backend(service: str) -> dict[str, Any]:
+    return {"service": {"name": service, "port": {"number": 80}}}
 
 
 def rule(host: str, **paths: str) -> dict[str, Any]:
@@ -31,7 +39,7 @@ def rule(host: str, **paths: str) -> dict[str, Any]:
                 {
                     "path": "/" if path == "root" else f"/{path}",
                     "pathType": "Prefix",
-                    "backend": {"service": {"name": service, "port": {"number": 80}}},
+                    "backend": backend(service),
                 }
                 for path, service in paths.items()
             ]
@@ -44,6 +52,15 @@ def raw(target: str, host: str, token: str = "admin-token", more: str = "", meth
     return f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n{credential}{more}\r\n".encode()
 
 
+class Page:
+    """The door's own pages: one."""
+
+    def answer(self, path: str, query: str, *, page: bool, host: str, user: User) -> Answer | None:
+        del query, page, host, user
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % len(PAGE)
+        return (200, head, PAGE) if path == "/portway/" else None
+
+
 class Shop:
     """A door with services web and admin, an API, and what each of them hears."""
 
@@ -54,8 +71,10 @@ class Shop:
             door.service(name, self.backends[name])
         door.apply("ingressclasses", CLASS)
 
-    def ingress(self, *rules: dict[str, Any], name: str = "shop", event: str = "ADDED", **spec: Any) -> None:
-        metadata = {"namespace": "demo", "name": name, "creationTimestamp": "2026-01-01T00:00:00Z"}
+    def ingress(
+        self, *rules: dict[str, Any], name: str = "shop", event: str = "ADDED", namespace: str = "demo", **spec: Any
+    ) -> None:
+        metadata = {"namespace": namespace, "name": name, "creationTimestamp": "2026-01-01T00:00:00Z"}
         self.door.apply(
             "ingresses",
             {"metadata": metadata, "spec": {"ingressClassName": "portway", "rules": list(rules)} | spec},
@@ -134,11 +153,110 @@ OWN = [
 @pytest.mark.parametrize("host", OWN)
 def test_nobody_takes_over_the_doors_own_names(shop: Shop, host: str) -> None:
     wildcard = f"*.{host.partition('.')[2]}" if "." in host else "*.localhost"
-    backend = {"service": {"name": "web", "port": {"number": 80}}}
-    shop.ingress(rule(host, root="web", api="web"), rule(wildcard, root="web"), name="evil", defaultBackend=backend)
+    rules = rule(host, root="web", api="web"), rule(wildcard, root="web")
+    shop.ingress(*rules, name="evil", defaultBackend=backend("web"))
+    shop.ingress(name="worse", defaultBackend=backend("web"))
     for target in (SECRETS, "/", "/api/x"):
         assert shop.ask(raw(target, host or "elsewhere.test"))[0] == "api"
     assert shop.ask(raw(SECRETS, f"{host}.:6443" if host else "door"))[0] == "api"
+
+
+@pytest.fixture
+def wide(make_door: Make) -> Shop:
+    """Web answers for what nothing else has."""
+    made = Shop(make_door(ingress=WITHIN, answers=lambda _view: Page()))
+    made.ingress(rule("a.shop.test", admin="admin"), rule("*.wild.shop.test", admin="admin"), name="named")
+    made.ingress(rule("theirs.shop.test", x="other"), name="theirs", namespace="other")
+    made.ingress(name="all", defaultBackend=backend("web"))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "who"),
+    [
+        ("/", "b.shop.test", "web"),
+        ("/x?a=/admin", "x.y.shop.test:6443", "web"),
+        (SECRETS, "SHOP.test.", "web"),
+        (f"{PROXY}/x", "b.shop.test", "web"),
+        ("/portway/", "b.shop.test", "web"),
+        ("/livez", "b.shop.test", "web"),
+        ("/admin", "a.shop.test", "admin"),
+        ("/admin", "x.wild.shop.test", "admin"),
+        # A host that is somebody's has none of it.
+        ("/", "a.shop.test", "404"),
+        ("/", "x.wild.shop.test", "404"),
+        ("/", "theirs.shop.test", "404"),
+    ],
+)
+def test_a_default_backend_alone_answers_where_nothing_else_does(wide: Shop, target: str, host: str, who: str) -> None:
+    heard = wide.ask(raw(target, host))
+    assert heard == (("nobody", "", 404) if who == "404" else (who, f"GET {target}", 200))
+    if who == "web":
+        assert "authorization" not in wide.fields
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *OWN,
+        "door.shop.test",
+        "DOOR.shop.test.:443",
+        "shop.test.evil.test",
+        "xshop.test",
+        "elsewhere.test",
+        "shop",
+        "[::1]:6443",
+        "192.0.2.1",
+        "10.0.0.1:6443",
+        "0x7f.1",
+        "a.b.localhost",
+        ".",
+        ":6443",
+    ],
+)
+def test_the_door_stays_the_door_behind_a_default_backend(wide: Shop, host: str) -> None:
+    wide.ingress(rule("", root="web"), name="worse")
+    client = wide.door.client()
+    for _ in range(2):
+        assert wide.ask(raw(SECRETS, host), client) == ("api", f"GET {SECRETS}", 200)
+        assert wide.ask(raw(f"{PROXY}/x", host), client)[:2] == ("web", "GET /x")
+        assert wide.ask(raw("/portway/", host), client) == ("nobody", "", 200)
+        assert wide.body == PAGE
+
+
+def test_a_default_backend_is_authorised_as_its_service(wide: Shop) -> None:
+    wide.door.allow("carol", name="web")
+    client = wide.door.client()
+    assert wide.ask(raw("/a", "b.shop.test", "named-token"), client)[0] == "web"
+    wide.ingress(name="all", event="MODIFIED", defaultBackend=backend("admin"))
+    assert wide.ask(raw("/a", "b.shop.test", "named-token"), client) == ("nobody", "", 403)
+    assert 'services "admin" is forbidden' in json.loads(wide.body)["message"]
+    assert wide.ask(raw("/a", "b.shop.test", ""))[2] == 403
+    assert wide.ask(raw("/a", "b.shop.test", "wrong"))[2] == 401
+
+
+def test_a_default_backend_has_what_no_path_of_its_hosts_matches(shop: Shop) -> None:
+    shop.ingress(rule("shop.test", admin="admin"), event="MODIFIED", defaultBackend=backend("web"))
+    for target, who in (("/admin/x", "admin"), ("/", "web"), (SECRETS, "web"), ("/administrator", "web")):
+        assert shop.ask(raw(target, "shop.test")) == (who, f"GET {target}", 200)
+    assert shop.ask(raw("/%61dmin", "shop.test"))[2] == 400
+    assert shop.ask(raw(SECRETS, "elsewhere.test"))[0] == "api"
+
+
+def test_a_name_is_the_apis_until_there_is_a_default_backend_and_again_after_it(make_door: Make) -> None:
+    shop = Shop(make_door(ingress=WITHIN))
+    client, path = shop.door.client(), f"{PROXY}/x"
+    for _ in range(3):
+        assert shop.ask(raw(path, "b.shop.test"), client)[:2] == ("web", "GET /x")
+    shop.ingress(defaultBackend=backend("admin"))
+    assert shop.ask(raw(path, "b.shop.test"), client)[:2] == ("admin", f"GET {path}")
+    assert shop.ask(raw(path, "door.shop.test"), client)[:2] == ("web", "GET /x")
+    shop.ingress(rule("b.shop.test", root="web"), name="named")
+    assert shop.ask(raw(path, "b.shop.test"), client)[:2] == ("web", f"GET {path}")
+    shop.ingress(name="named", event="DELETED")
+    assert shop.ask(raw(path, "b.shop.test"), client)[:2] == ("admin", f"GET {path}")
+    shop.ingress(event="DELETED")
+    assert shop.ask(raw(path, "b.shop.test"), client)[:2] == ("web", "GET /x")
 
 
 def test_paths_alternate_on_one_connection(shop: Shop) -> None:

@@ -13,7 +13,7 @@ from portway.kube.errors import BadRequest, NotFound
 from portway.kube.ingresses import Ingress, IngressPath
 from portway.kube.proxyurl import backend_path
 
-INGRESS = Ingress("demo", "web", "", None, (), (), ())
+INGRESS = Ingress("demo", "web", "", None, (), (), (), ())
 
 
 def table(*paths: str) -> PathTable:

@@ -29,7 +29,7 @@ DOMAINS = IngressHosts(own=OWN.own, domains=("apps.example", "shop.test"))
         ("a.apps.example", "a name of the door", ""),
         ("*.apps.example", "a name of the door", ""),
         ("a.b.apps.example", "", ""),
-        ("", "without a host", "without a host"),
+        ("", "the door's own where no --ingress-domains", ""),
         ("localhost", "one label", "one label"),
         ("kubernetes", "one label", "one label"),
         ("shop.localhost", "this machine", "this machine"),
@@ -74,10 +74,10 @@ def a_class(name: str = "portway", controller: str = CONTROLLER, age: int = 1, *
     return {"metadata": metadata, "spec": {"controller": controller}}
 
 
-def planned(*ingresses: Object, classes: tuple[Object, ...] = (a_class(),)) -> Plan:
+def planned(*ingresses: Object, classes: tuple[Object, ...] = (a_class(),), allowed: IngressHosts = OWN) -> Plan:
     """The plan, which the order that things are told in must not change."""
-    found = plan(map(ingress, ingresses), map(ingress_class, classes), OWN)
-    assert found == plan(map(ingress, reversed(ingresses)), map(ingress_class, reversed(classes)), OWN)
+    found = plan(map(ingress, ingresses), map(ingress_class, classes), allowed)
+    assert found == plan(map(ingress, reversed(ingresses)), map(ingress_class, reversed(classes)), allowed)
     return found
 
 
@@ -156,8 +156,10 @@ def test_what_else_is_not_served_is_said() -> None:
             ]
         },
     }
+    bucket = {"resource": {"kind": "Bucket", "name": "b"}}
     found = planned(
-        made("web", rules=[rule, {"host": "bare.test"}], defaultBackend=backend("d"), tls=[{"secretName": "s"}])
+        made("web", rules=[rule, {"host": "bare.test"}], defaultBackend=bucket, tls=[{"secretName": "s"}]),
+        made("alone", defaultBackend=bucket),
     )
     assert served(found) == [("shop.test", "/", "demo/a:http"), ("shop.test", "/x", "demo/b:80")]
     assert [path.exact for _, path in found.served] == [False, True]
@@ -167,3 +169,72 @@ def test_what_else_is_not_served_is_said() -> None:
         'path "/disk"',
         "spec.tls",
     ]
+    assert len(found.problems["demo", "alone"]) == 1
+
+
+A_TEST, B_TEST = ("a.shop.test", "/a"), ("b.shop.test", "/")
+
+
+@pytest.mark.parametrize(
+    ("ingresses", "expected"),
+    [
+        # What no path of its own hosts matches, and of no other hosts.
+        (
+            [made("x", A_TEST, B_TEST, defaultBackend=backend("d"))],
+            ["a.shop.test /a x", "b.shop.test / x", "a.shop.test / d", "b.shop.test / d"],
+        ),
+        ([made("x", rules=[{"host": "a.shop.test"}], defaultBackend=backend("d"))], ["a.shop.test / d"]),
+        # A path of any Ingress of the host is in front of it, the older default in front of the newer.
+        (
+            [
+                made("new", ("a.shop.test", "/"), age=3),
+                made("mid", A_TEST, defaultBackend=backend("m"), age=2),
+                made("old", ("a.shop.test", "/b"), defaultBackend=backend("o"), age=1),
+            ],
+            ["a.shop.test /b old", "a.shop.test /a mid", "a.shop.test / new", "a.shop.test / o", "a.shop.test / m"],
+        ),
+        # Without rules, or in a rule without a host: what no Ingress names.
+        ([made("x", defaultBackend=backend("d")), made("y", A_TEST)], ["a.shop.test /a y", " / d"]),
+        ([made("x", ("", "/x"), A_TEST)], [" /x x", "a.shop.test /a x"]),
+        ([made("x", ("", "/x"), defaultBackend=backend("d"))], [" /x x", " / d"]),
+        ([made("x", defaultBackend=backend("d"), rules=None)], [" / d"]),
+        # That is one namespace's, the first's, and keeps nobody from a host of their own.
+        (
+            [
+                made("x", defaultBackend=backend("d"), age=1),
+                made("y", A_TEST, ("", "/y"), namespace="other", age=2, defaultBackend=backend("o")),
+            ],
+            ["a.shop.test /a y", " / d", "a.shop.test / o"],
+        ),
+        # A host that somebody else has gets no default of ours.
+        (
+            [made("x", A_TEST, age=1), made("y", B_TEST, A_TEST, namespace="other", defaultBackend=backend("o"))],
+            ["a.shop.test /a x", "b.shop.test / y", "b.shop.test / o"],
+        ),
+        ([made("x", ("door.example", "/"), defaultBackend=backend("d"))], []),
+        ([made("x", defaultBackend={"resource": {"kind": "Bucket", "name": "b"}})], []),
+        ([made("x", defaultBackend=backend("d"), ingressClassName="other")], []),
+    ],
+)
+def test_default_backends(ingresses: list[Object], expected: list[str]) -> None:
+    found = planned(*ingresses, allowed=DOMAINS)
+    assert [f"{path.host} {path.path} {path.service}" for _, path in found.served] == expected
+    assert found.hosts == {path.host for _, path in found.served}
+
+
+@pytest.mark.parametrize(
+    ("one", "allowed", "told"),
+    [
+        (made("x", defaultBackend=backend("d")), DOMAINS, ["what no rule names belongs to another namespace's older"]),
+        (made("x", defaultBackend=backend("d")), OWN, ["are given: its default backend is not served"]),
+        (made("x", ("", "/")), OWN, ["are given: its paths are not served"]),
+        (made("x", ("", "/"), defaultBackend=backend("d")), OWN, ["its paths and default backend are not served"]),
+        (made("x", B_TEST, defaultBackend=backend("d")), OWN, []),
+        (made("x", B_TEST, ("c.shop.test", "/"), defaultBackend=backend("d")), DOMAINS, []),
+    ],
+)
+def test_whose_default_backend_is_not_served_is_told(one: Object, allowed: IngressHosts, told: list[str]) -> None:
+    older = made("older", defaultBackend=backend("o"), namespace="other", age=1)
+    texts = planned(older, one, allowed=allowed).problems.get(("demo", "x"), ())
+    assert len(texts) == len(told)
+    assert all(expected in text for expected, text in zip(told, texts, strict=True))

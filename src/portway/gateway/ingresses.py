@@ -9,11 +9,12 @@ Precedence: networking.k8s.io/v1, HTTPIngressPath and IngressRule.
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from portway.client.view import ClusterView
-from portway.gateway.hosts import Site, without_port
+from portway.gateway.hosts import KEPT, LONGEST, Site, without_port
 from portway.kube.errors import BadRequest, NotFound
 from portway.kube.ingresses import Ingress, IngressPath, Plan, plan
 from portway.kube.ingresshosts import IngressHosts
@@ -98,6 +99,8 @@ class Ingresses:
         self._changed = changed
         self._tables: dict[str, PathTable] | None = {}
         self._some = False
+        # Asked of every request, whosever its host is: remembered until the tables are made anew.
+        self._at = lru_cache(KEPT)(self._table)
         view.subscribe(self._heard)
 
     def __bool__(self) -> bool:
@@ -106,19 +109,21 @@ class Ingresses:
 
     def find(self, host: bytes, target: bytes) -> Site | None:
         """The service that a request is for; None when its host is no Ingress's. See PathTable.find for errors."""
-        name = without_port(host.decode("latin-1")).lower().rstrip(".")
-        known = self._known()
-        table = known.get(name)
-        if table is None:
-            table = known.get(f"*.{name.partition('.')[2]}")
-            if table is None or self._allowed.problem(name):
-                return None
-        return table.find(target.partition(b"?")[0])
-
-    def _known(self) -> dict[str, PathTable]:
         if self._tables is None:
             self._tables = tables(plan(self._view.ingresses(), self._view.ingress_classes(), self._allowed))
-        return self._tables
+            self._at.cache_clear()
+        table = self._at(host) if len(host) <= LONGEST else self._table(host)
+        return table.find(target.partition(b"?")[0]) if table is not None else None
+
+    def _table(self, host: bytes) -> PathTable | None:
+        name = without_port(host.decode("latin-1")).lower().rstrip(".")
+        known = self._tables
+        if not known or not name:  # the table at "" is for names that no Ingress has, not for having none
+            return None
+        exact = known.get(name)
+        if exact is not None:
+            return exact
+        return None if self._allowed.problem(name) else known.get(f"*.{name.partition('.')[2]}", known.get(""))
 
     def _heard(self, kind: str, _namespace: str, _name: str) -> None:
         # Of many changes in a row the first says it all: until somebody asks again, nothing new was found.

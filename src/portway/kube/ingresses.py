@@ -42,8 +42,10 @@ class Ingress:
     class_name: str | None
     """What its annotation says, else the field; None where it names no class."""
     hosts: tuple[str, ...]
-    """Of its rules, "" for those without one."""
+    """Of its rules. "" is all that no Ingress names: the host of a rule without one, and of a default backend alone."""
     paths: tuple[IngressPath, ...]
+    defaults: tuple[IngressPath, ...]
+    """Its default backend, as the path "/" of each of its hosts."""
     unserved: tuple[str, ...]
     """What it asks for that the door doesn't do."""
 
@@ -74,9 +76,9 @@ class Plan(NamedTuple):
     ours: frozenset[Key]
     """The Ingresses of our classes."""
     served: tuple[tuple[Ingress, IngressPath], ...]
-    """Which paths are served; of two alike the first counts."""
+    """Which paths are served; of two alike the first counts. Default backends are last, behind any Ingress's "/"."""
     hosts: frozenset[str]
-    """Which hosts are an Ingress's, maybe without any path."""
+    """Which hosts are an Ingress's, maybe without any path; "" is all that no other one is."""
     problems: dict[Key, tuple[str, ...]]
     """What of our Ingresses is not served, and why."""
 
@@ -84,36 +86,44 @@ class Plan(NamedTuple):
 def ingress(obj: Object) -> Ingress:
     """Reads a networking.k8s.io/v1 Ingress."""
     metadata, spec = obj["metadata"], obj.get("spec") or {}
-    rules = spec.get("rules") or ()
-    paths = tuple(path for rule in rules for path in _paths(rule))
+    rules, default = spec.get("rules") or (), spec.get("defaultBackend") or {}
+    hosts = tuple(dict.fromkeys(rule.get("host") or "" for rule in rules))
+    if "service" in default and not rules:
+        hosts = ("",)
     return Ingress(
         namespace=metadata.get("namespace", ""),
         name=metadata["name"],
         created=metadata.get("creationTimestamp") or "",
         class_name=(metadata.get("annotations") or {}).get(CLASS_ANNOTATION) or spec.get("ingressClassName"),
-        hosts=tuple(dict.fromkeys(rule.get("host") or "" for rule in rules)),
-        paths=paths,
+        hosts=hosts,
+        paths=tuple(path for rule in rules for path in _paths(rule)),
+        defaults=tuple(path for host in hosts for path in _path(host, {"backend": default})),
         unserved=tuple(dict.fromkeys(_unserved(spec))),
     )
 
 
 def _paths(rule: dict[str, Any]) -> Iterator[IngressPath]:
     for path in (rule.get("http") or {}).get("paths") or ():
-        service = (path.get("backend") or {}).get("service")
-        if service:
-            port = service.get("port") or {}
-            yield IngressPath(
-                host=rule.get("host") or "",
-                path=path.get("path") or "/",
-                exact=path.get("pathType") == "Exact",
-                service=service.get("name") or "",
-                port=port.get("name") or str(port.get("number") or ""),
-            )
+        yield from _path(rule.get("host") or "", path)
+
+
+def _path(host: str, path: dict[str, Any]) -> Iterator[IngressPath]:
+    """An HTTPIngressPath, unless its backend is no service."""
+    service = (path.get("backend") or {}).get("service")
+    if service:
+        port = service.get("port") or {}
+        yield IngressPath(
+            host=host,
+            path=path.get("path") or "/",
+            exact=path.get("pathType") == "Exact",
+            service=service.get("name") or "",
+            port=port.get("name") or str(port.get("number") or ""),
+        )
 
 
 def _unserved(spec: dict[str, Any]) -> Iterator[str]:
-    if "defaultBackend" in spec:
-        yield "spec.defaultBackend is not served: what no rule's host names stays the door's own"
+    if "resource" in (spec.get("defaultBackend") or {}):
+        yield "spec.defaultBackend is not served: backends are services here, no other resources"
     for rule in spec.get("rules") or ():
         for path in (rule.get("http") or {}).get("paths") or ():
             if "resource" in (path.get("backend") or {}):
@@ -144,7 +154,8 @@ def plan(ingresses: Iterable[Ingress], classes: Iterable[IngressClass], allowed:
     """What is to be served of all Ingresses.
 
     A host is of the namespace whose Ingress was the first to name it, or the wildcard that it falls under: what is
-    served at one host is one origin to a browser, and namespaces don't trust each other.
+    served at one host is one origin to a browser, and namespaces don't trust each other. So is what no Ingress names,
+    but that keeps nobody from naming a host of it.
     """
     known = list(classes)
     mine = sorted((one for one in ingresses if _is_ours(one, known)), key=lambda one: one.age)
@@ -155,14 +166,23 @@ def plan(ingresses: Iterable[Ingress], classes: Iterable[IngressClass], allowed:
                 claims.setdefault(host, one)
     problems: dict[Key, tuple[str, ...]] = {}
     served: list[tuple[Ingress, IngressPath]] = []
+    defaults: list[tuple[Ingress, IngressPath]] = []
     hosts: set[str] = set()
     for one in mine:
         wrong = {host: text for host in one.hosts if (text := _wrong(one, host, claims, allowed))}
         hosts.update(host for host in one.hosts if host not in wrong)
         served += [(one, path) for path in one.paths if path.host not in wrong]
-        if texts := (*(f"{text}: its paths are not served" for text in wrong.values()), *one.unserved):
+        defaults += [(one, path) for path in one.defaults if path.host not in wrong]
+        if texts := (*(f"{text}: {_parts(one)} not served" for text in wrong.values()), *one.unserved):
             problems[one.key] = texts
-    return Plan(frozenset(one.key for one in mine), tuple(served), frozenset(hosts), problems)
+    return Plan(frozenset(one.key for one in mine), (*served, *defaults), frozenset(hosts), problems)
+
+
+def _parts(one: Ingress) -> str:
+    """What isn't served of it at a host that it may not have."""
+    if not one.defaults:
+        return "its paths are"
+    return "its paths and default backend are" if one.paths else "its default backend is"
 
 
 def _is_ours(one: Ingress, classes: list[IngressClass]) -> bool:
@@ -177,4 +197,7 @@ def _wrong(one: Ingress, host: str, claims: dict[str, Ingress], allowed: Ingress
         return problem
     wildcard = claims.get(f"*.{host.partition('.')[2]}")
     first = min((claim for claim in (claims[host], wildcard) if claim is not None), key=lambda claim: claim.age)
-    return "" if first.namespace == one.namespace else f'"{host}" belongs to another namespace\'s older Ingress'
+    if first.namespace == one.namespace:
+        return ""
+    named = f'"{host}"' if host else "what no rule names"
+    return f"{named} belongs to another namespace's older Ingress"

@@ -28,9 +28,13 @@ class IngressHosts:
     domains: tuple[str, ...] = ()
 
     def problem(self, host: str) -> str:
-        """Why a rule with this host is not served; "" when it may be. A wildcard host is judged by what is below it."""
+        """Why a rule with this host is not served; "" when it may be. A wildcard host is judged by what is below it.
+
+        No host means all that are in the domains and nobody's. Without domains that would be every name that the door
+        is called by and doesn't know of, so nobody may have it then.
+        """
         if not host:
-            return "a rule without a host would take over the door's own paths"
+            return "" if self.domains else "what no rule names is the door's own where no --ingress-domains are given"
         name = host.removeprefix("*.")
         if "." not in name and not host.startswith("*."):
             return f'"{host}" may be a name of the door: it has one label only'
