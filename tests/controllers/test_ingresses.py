@@ -73,8 +73,8 @@ class Told(Controlled):
         ]
 
 
-def run(tmp_path: Path, test: Callable[[Told], Awaitable[None]]) -> None:
-    settings = ControllerSettings(ingress=IngressHosts(own=("door.example",)))
+def run(tmp_path: Path, test: Callable[[Told], Awaitable[None]], *domains: str) -> None:
+    settings = ControllerSettings(ingress=IngressHosts(own=("door.example",), domains=domains))
 
     async def main() -> None:
         def manager(client: ApiClient) -> ControllerManager:
@@ -111,6 +111,18 @@ def test_what_another_controller_said_stays(tmp_path: Path) -> None:
         await cluster.says("theirs", [{"ip": "192.0.2.9"}])
 
     run(tmp_path, test)
+
+
+@pytest.mark.parametrize("domains", [(), ("shop.test",)])
+def test_a_default_backend_alone_is_served_where_domains_are_given(tmp_path: Path, domains: tuple[str, ...]) -> None:
+    async def test(cluster: Told) -> None:
+        spec = {"defaultBackend": {"service": {"name": "web", "port": {"number": 80}}}}
+        await cluster.client.create(INGRESSES, {"metadata": {"name": "all"}, "spec": spec})
+        await cluster.says("all", DOOR if domains else [])
+        told = await cluster.warnings("all")
+        assert [text.rpartition(": ")[2] for text in told] == ([] if domains else ["its default backend is not served"])
+
+    run(tmp_path, test, *domains)
 
 
 def test_addresses_follow_the_doors(tmp_path: Path) -> None:

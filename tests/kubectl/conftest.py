@@ -17,7 +17,8 @@ _NUMBERS = itertools.count()
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with started(tmp_path_factory.mktemp("cluster"), "--demo", f"--insecure-port={free_port()}", workers=1) as made:
+    flags = "--demo", f"--insecure-port={free_port()}", "--ingress-domains=example,shop.test"
+    with started(tmp_path_factory.mktemp("cluster"), *flags, workers=1) as made:
         made.settle(SEARCH, admin_token(made))
         yield made
 

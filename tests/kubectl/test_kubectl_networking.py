@@ -71,8 +71,8 @@ def test_an_ingress_is_served_at_the_door(kubectl: Kubectl, cluster: Cluster) ->
         body, _, code = done.stdout.rpartition("\n")
         return code, body.partition("\n")[0] if code == "200" else ""
 
-    def answers(path: str, expected: tuple[str, str]) -> None:
-        wait_until(lambda: asked(path, "-H", bearer) == expected, f"{path} does not answer {expected}")
+    def answers(path: str, expected: tuple[str, str], name: str = host) -> None:
+        wait_until(lambda: asked(path, "-H", bearer, name=name) == expected, f"{path} does not answer {expected}")
 
     with registered(kubectl, pod("shop")), registered(kubectl, pod("admin")):
         kubectl.ok("create", "ingress", "shop", f"--rule={host}/*=shop:80", f"--rule={host}/admin*=admin:80")
@@ -85,6 +85,17 @@ def test_an_ingress_is_served_at_the_door(kubectl: Kubectl, cluster: Cluster) ->
         kubectl.ok("create", "ingress", "evil", "--rule=localhost/*=shop:80")
         wait_until(lambda: "its paths are not served" in kubectl.ok("describe", "ingress", "evil"), "nobody warned")
         assert asked("/api/v1/namespaces/default", "-H", bearer, name="localhost") == ("200", "{")
+        kubectl.ok("create", "ingress", "all", "--default-backend=admin:80")
+        kubectl.ok(
+            "wait", "ingress/all", "--for=jsonpath={.status.loadBalancer.ingress[0].ip}=127.0.0.1", "--timeout=20s"
+        )
+        assert "admin:80" in kubectl.ok("describe", "ingress", "all")
+        answers("/api/v1/namespaces/default", ("200", "admin"), name="other.shop.test")
+        assert asked("/x", "-H", bearer) == ("200", "shop")
+        for name in ("localhost", "127.0.0.1", "elsewhere.test"):
+            assert asked("/api/v1/namespaces/default", "-H", bearer, name=name) == ("200", "{")
+        kubectl.ok("delete", "ingress", "all")
+        answers("/api/v1/namespaces/default", ("200", "{"), name="other.shop.test")
 
 
 def pod(name: str) -> RegisteredPod:
