@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from portway.gateway.l4.addresses import Addresses
 from portway.testing.cluster import Cluster, accepts, started, wait_until
 from portway.testing.demo import admin_token, child
 from portway.testing.namespaces import SERVER4, SERVER6, Network, addresses, entered, ip, network, possible
@@ -221,6 +222,25 @@ def test_a_killed_process_comes_back_and_takes_its_addresses_over(wires: Network
     assert fetched(wires, BALANCED[0], TCP) == b"four"
     assert child(cluster, "portway.gateway.l4") != before
     assert addresses(wires.server) == held
+
+
+def test_what_a_killed_process_left_and_nobody_needs_is_removed_and_nothing_of_others(wires: Network) -> None:
+    before = addresses(wires.client)
+    with entered(wires.client):
+        other, killed, again = (Addresses(name, own=True) for name in ("other0", "services0", "services0"))
+        for one, held in ((other, ["10.97.0.1"]), (killed, ["10.96.0.1", "10.96.0.2"])):
+            one.open()
+            for address in held:
+                one.hold(address)
+        again.open()
+        again.hold("10.96.0.2")
+        assert all(map(again.here, ("10.96.0.1", "10.96.0.2", "10.97.0.1")))
+        again.forget_leftover()
+        assert addresses(wires.client) - before == {"lo 10.96.0.2/32", "lo 10.97.0.1/32"}
+        again.close()
+        other.close()
+        killed.close()
+    assert addresses(wires.client) == before
 
 
 def test_an_address_goes_with_its_service(wires: Network, cluster: Cluster) -> None:

@@ -179,11 +179,14 @@ class OneTaken(Netlink):
     def addresses(self) -> list[Held]:
         return []
 
-    def add_address(self, _index: int, address: str, _origin: int = 0) -> None:
+    def local_routes(self) -> list[Held]:
+        return []
+
+    def add_local_route(self, _index: int, address: str, _origin: int) -> None:
         if address == "10.96.0.1":
             raise OSError(errno.ENOBUFS, "No buffer space available")
 
-    def delete_address(self, _index: int, _address: str) -> None: ...
+    def delete_local_route(self, _address: str, _origin: int) -> None: ...
 
 
 def test_a_cluster_address_that_alone_cannot_be_added_is_the_service_s_problem() -> None:

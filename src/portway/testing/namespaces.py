@@ -57,9 +57,12 @@ def ip(*argv: str) -> str:
 
 
 def addresses(namespace: str) -> set[str]:
-    """Addresses of a namespace's interfaces, but for link-local ones."""
+    """Addresses of a namespace's interfaces, but for link-local ones; IPv4 ones by routes of their own too."""
     lines = ip("-n", namespace, "-o", "address", "show").splitlines()
-    return {f"{line.split()[1]} {line.split()[3]}" for line in lines if "scope link" not in line}
+    found = {f"{line.split()[1]} {line.split()[3]}" for line in lines if "scope link" not in line}
+    routes = ip("-n", namespace, "-o", "route", "show", "table", "local").splitlines()
+    words = [line.split() for line in routes if line.startswith("local ") and " proto kernel " not in line]
+    return found | {f"{one[one.index('dev') + 1]} {one[1]}/32" for one in words}
 
 
 @contextmanager

@@ -1,7 +1,9 @@
-"""The machine's addresses, and those of services on an interface of ours: put there when needed, removed at the end.
+"""The machine's addresses, and those of services: made the machine's when needed, and no longer at the end.
 
-The interface is a dummy one, as kube-proxy's kube-ipvs0; on a kernel without that kind, the loopback interface takes
-the addresses. Each bears a mark (IFA_PROTO), so that what a killed process left is known for ours at the next start.
+An IPv6 address is put on an interface: a dummy one, as kube-proxy's kube-ipvs0, or on a kernel without that kind the
+loopback interface. An IPv4 one is a route of its own in the local table, because the kernel looks through all
+addresses of an interface for each new one; to the loopback interface, because routes go when theirs is taken down.
+Both bear a mark (IFA_PROTO, the route's metric), so that what a killed process left is known for ours by the next.
 """
 
 import contextlib
@@ -14,6 +16,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from portway.gateway.l4.netlink import Netlink
+from portway.gateway.l4.wants import version
 from portway.gateway.upstream.addresses import AddressPolicy
 
 LOOPBACK = "lo"
@@ -43,7 +46,9 @@ class Addresses:
         self.local: set[str] = set()
         """The machine's addresses at the last look, ours among them."""
         self._name, self._own = interface, own
-        self._mark = _MARKS[zlib.crc32(interface.encode()) % len(_MARKS)]
+        name = zlib.crc32(interface.encode())
+        self._mark, self._metric = _MARKS[name % len(_MARKS)], name or 1
+        """Of IPv6 addresses, and of the routes of IPv4 ones."""
         self._netlink: Netlink | None = None
         self._index = 0
         self._held: dict[str, int] = {}
@@ -89,14 +94,14 @@ class Addresses:
     def _look(self) -> bool:
         if self._netlink is None:
             return False
-        found = self._netlink.addresses()
+        found, routed = self._netlink.addresses(), self._netlink.local_routes()
         first, before = not self.local, self.local
-        self.local = {held.address for held in found}
+        self.local = {held.address for held in (*found, *routed)}
         if first and self._index:
-            self._leftover = {
-                held.address for held in found if held.index == self._index and (self._own or held.origin == self._mark)
-            }
-            self._leftover = {a for a in self._leftover if not ipaddress.ip_address(a).is_link_local}
+            here = [held for held in found if held.index == self._index and version(held.address) == 6]
+            ours = [held for held in here if self._own or held.origin == self._mark]
+            ours += [held for held in routed if held.origin == self._metric]
+            self._leftover = {one.address for one in ours if not ipaddress.ip_address(one.address).is_link_local}
         return self.local != before
 
     def here(self, address: str) -> bool:
@@ -120,7 +125,10 @@ class Addresses:
 
     def _add(self, netlink: Netlink, address: str) -> None:
         try:
-            netlink.add_address(self._index, address, self._mark)
+            if version(address) == 4:
+                netlink.add_local_route(socket.if_nametoindex(LOOPBACK), address, self._metric)
+            else:
+                netlink.add_address(self._index, address, self._mark)
         except OSError as error:
             if error.errno in (errno.EPERM, errno.EACCES):
                 self.unavailable = f"adding addresses to interface {self._name} needs root (CAP_NET_ADMIN)"
@@ -147,12 +155,15 @@ class Addresses:
         self._leftover.discard(address)
         if self._netlink is not None:
             with contextlib.suppress(OSError):  # somebody else was faster
-                self._netlink.delete_address(self._index, address)
+                if version(address) == 4:
+                    self._netlink.delete_local_route(address, self._metric)
+                else:
+                    self._netlink.delete_address(self._index, address)
         self.local.discard(address)
 
     def close(self) -> None:
         """Leaves the machine as it was."""
-        for address in [*self._held]:
+        for address in [*self._held, *self._leftover]:
             self._remove(address)
         if self._netlink is not None:
             if self._own and self._index:

@@ -1,9 +1,11 @@
-"""A few questions and orders to the kernel about interfaces and their addresses: rtnetlink(7), without a library.
+"""A few questions and orders to the kernel about interfaces, their addresses and local routes: rtnetlink(7), by hand.
 
 Numbers are those of linux/rtnetlink.h, linux/if_link.h and linux/if_addr.h. Orders need CAP_NET_ADMIN; errors are
 OSError with the kernel's number.
 """
 
+import contextlib
+import errno
 import ipaddress
 import os
 import socket
@@ -12,10 +14,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _NEWLINK, _DELLINK, _NEWADDR, _DELADDR, _GETADDR = 16, 17, 20, 21, 22
+_NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
 _ERROR, _DONE = 2, 3
 _REQUEST, _ACK, _EXCL, _CREATE, _DUMP = 0x1, 0x4, 0x200, 0x400, 0x300
 _IFLA_IFNAME, _IFLA_LINKINFO, _IFLA_INFO_KIND = 3, 18, 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _IFA_PROTO = 1, 2, 8, 11
+_RTA_DST, _RTA_OIF, _RTA_PRIORITY = 1, 4, 6
+_OURS = 119
+"""The protocol of our routes, one that neither the kernel nor a routing daemon has (RTPROT_*)."""
+_LOCAL_TABLE, _HOST_SCOPE, _LOCAL, _BY_KERNEL = 255, 254, 2, 2
+"""RT_TABLE_LOCAL, RT_SCOPE_HOST, RTN_LOCAL, RTPROT_KERNEL"""
+_SOL_NETLINK, _STRICT = 270, 12
+"""NETLINK_GET_STRICT_CHK: the kernel (4.20) lists what was asked for, not every route of the machine."""
 _NO_DETECTION = 0x02
 """IFA_F_NODAD: an IPv6 address can be used at once."""
 _UP = 1
@@ -23,13 +33,15 @@ _ADDRESS_GROUPS = 0x10 | 0x100
 """RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR"""
 
 _HEADER, _LINK, _ADDRESS, _ATTRIBUTE = map(struct.Struct, ("=IHHII", "=BxHiII", "=BBBBI", "=HH"))
+_ROUTE = struct.Struct("=BBBBBBBBI")
+_NUMBER = struct.Struct("=I")
 _SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An address of this machine: on which interface, and who put it there by its own account (IFA_PROTO, 0 = unknown;
-    kernels before 5.18 don't remember).
+    """An address of this machine: on which interface, and who put it there by its own account (IFA_PROTO, which kernels
+    before 5.18 don't remember; for a route of ours its metric; 0 = unknown).
     """
 
     address: str
@@ -47,6 +59,8 @@ class Netlink:
         self._news.bind((0, _ADDRESS_GROUPS))
         self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
         self._sock.settimeout(_SECONDS)
+        with contextlib.suppress(OSError):
+            self._sock.setsockopt(_SOL_NETLINK, _STRICT, 1)
         self._sock.bind((0, 0))
         self._sequence = 0
 
@@ -81,6 +95,26 @@ class Netlink:
 
     def delete_address(self, index: int, address: str) -> None:
         self._order(_DELADDR, 0, _address(index, address, 0))
+
+    def add_local_route(self, index: int, address: str, origin: int) -> None:
+        """Makes one IPv4 address the machine's without giving it to an interface. EEXIST when a route did so before."""
+        self._order(
+            _NEWROUTE, _CREATE | _EXCL, _local_route(address, origin) + _attribute(_RTA_OIF, _NUMBER.pack(index))
+        )
+
+    def delete_local_route(self, address: str, origin: int) -> None:
+        """On whichever interface it is."""
+        self._order(_DELROUTE, 0, _local_route(address, origin))
+
+    def local_routes(self) -> list[Held]:
+        """Those IPv4 addresses that are the machine's by such routes; none where the kernel tells of no routes."""
+        asked = _ROUTE.pack(socket.AF_INET, 0, 0, 0, _LOCAL_TABLE, 0, 0, _LOCAL, 0)
+        try:
+            return [*filter(None, map(_by_route, self._ask(_GETROUTE, _DUMP, asked)))]
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            return []
 
     def addresses(self) -> list[Held]:
         """Every address of this machine."""
@@ -142,6 +176,20 @@ def _address(index: int, text: str, origin: int) -> bytes:
     if origin:
         body += _attribute(_IFA_FLAGS, struct.pack("=I", _NO_DETECTION)) + _attribute(_IFA_PROTO, bytes([origin]))
     return body
+
+
+def _local_route(address: str, origin: int) -> bytes:
+    head = _ROUTE.pack(socket.AF_INET, 32, 0, 0, _LOCAL_TABLE, _OURS, _HOST_SCOPE, _LOCAL, 0)
+    return head + _attribute(_RTA_DST, socket.inet_aton(address)) + _attribute(_RTA_PRIORITY, _NUMBER.pack(origin))
+
+
+def _by_route(body: bytes) -> Held | None:
+    _, length, _, _, table, protocol, _, kind, _ = _ROUTE.unpack_from(body)
+    if (length, table, kind) != (32, _LOCAL_TABLE, _LOCAL) or protocol == _BY_KERNEL:
+        return None
+    parts = _attributes(body[_ROUTE.size :])
+    index, metric = (_NUMBER.unpack(parts.get(kind, bytes(4)))[0] for kind in (_RTA_OIF, _RTA_PRIORITY))
+    return Held(socket.inet_ntoa(parts[_RTA_DST]), index, metric if protocol == _OURS else 0)
 
 
 def _held(body: bytes) -> Held:
