@@ -6,7 +6,6 @@ import os
 import resource
 import signal
 import socket
-import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ import pytest
 from portway.gateway.l4.addresses import Addresses
 from portway.testing.cluster import Cluster, accepts, started, wait_until
 from portway.testing.demo import admin_token, child
-from portway.testing.namespaces import SERVER4, SERVER6, Network, addresses, entered, ip, network, possible
+from portway.testing.namespaces import SERVER4, SERVER6, Network, addresses, api_version, entered, ip, network, possible
 from portway.testing.services import Server, fetch, saying
 
 pytestmark = [
@@ -171,23 +170,12 @@ def test_node_ports_answer_on_every_address_of_the_machine_from_that_address(wir
         assert answered(wires, address, NODE + 1) == word
 
 
-def version(wires: Network, cluster: Cluster, name: str) -> str:
-    """What a client on the other machine is told of the API at the cluster address, as a pod that calls it `name`."""
-    authority = ssl.create_default_context(cafile=str(cluster.data_dir / "pki" / "ca.crt"))
-    with entered(wires.client):
-        sock = socket.create_connection(("10.96.0.1", 443), 10)
-    with authority.wrap_socket(sock, server_hostname=name) as connection:
-        connection.sendall(b"GET /version HTTP/1.1\r\nHost: kubernetes\r\nConnection: close\r\n\r\n")
-        with connection.makefile("rb") as answer:
-            return answer.read().decode()
-
-
 @pytest.mark.parametrize("name", ["10.96.0.1", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"])
 def test_the_api_answers_at_its_cluster_address_with_a_certificate_for_it(
     wires: Network, cluster: Cluster, name: str
 ) -> None:
     wait_until(lambda: reaches(wires, "10.96.0.1", 443), "the API's cluster address is not served", 20)
-    answer = version(wires, cluster, name)
+    answer = api_version(wires, cluster, "10.96.0.1", 443, name)
     assert answer.startswith("HTTP/1.1 200 OK\r\n")
     assert json.loads(answer.partition("\r\n\r\n")[2])["major"] == "1"
 

@@ -1,8 +1,6 @@
 """Where a door that is bound to all addresses is for others: the interface with the default route."""
 
 import json
-import socket
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +10,18 @@ from hypothesis import strategies as st
 
 from portway.testing.cluster import Cluster, started, wait_until
 from portway.testing.demo import admin_token
-from portway.testing.namespaces import CLIENT4, CLIENT6, SERVER4, SERVER6, Network, entered, ip, network, possible
+from portway.testing.namespaces import (
+    CLIENT4,
+    CLIENT6,
+    SERVER4,
+    SERVER6,
+    Network,
+    api_version,
+    entered,
+    ip,
+    network,
+    possible,
+)
 from portway.up.hostaddress import default_interfaces4, default_interfaces6, fitting, of_door
 
 ALONE = pytest.mark.skipif(not possible(), reason="needs root and network namespaces")
@@ -112,8 +121,10 @@ def test_a_door_on_all_addresses_is_reached_by_what_default_kubernetes_says(
         ) as cluster,
     ):
         assert doors(cluster) == [(SERVER4, port)]
-        assert "200 OK" in version(wires, cluster, SERVER4, port)
-        wait_until(lambda: "200 OK" in version(wires, cluster, "10.96.0.1", 443), "its cluster address is not served")
+        assert "200 OK" in api_version(wires, cluster, SERVER4, port)
+        wait_until(
+            lambda: "200 OK" in api_version(wires, cluster, "10.96.0.1", 443), "its cluster address is not served"
+        )
         service = cluster.request("GET", "/api/v1/namespaces/default/services/kubernetes", admin_token(cluster))[1]
         assert "conditions" not in json.loads(service)["status"]
 
@@ -123,17 +134,3 @@ def doors(cluster: Cluster) -> list[tuple[str, int]]:
         cluster.request("GET", "/api/v1/namespaces/default/endpoints/kubernetes", admin_token(cluster))[1]
     )
     return [(one["ip"], part["ports"][0]["port"]) for part in found["subsets"] for one in part["addresses"]]
-
-
-def version(wires: Network, cluster: Cluster, address: str, port: int) -> str:
-    """What a client on the other machine is answered, having verified the door by that address; "" for nobody."""
-    authority = ssl.create_default_context(cafile=str(cluster.data_dir / "pki" / "ca.crt"))
-    try:
-        with entered(wires.client):
-            sock = socket.create_connection((address, port), 10)
-    except OSError:
-        return ""
-    with authority.wrap_socket(sock, server_hostname=address) as connection:
-        connection.sendall(b"GET /version HTTP/1.1\r\nHost: kubernetes\r\nConnection: close\r\n\r\n")
-        with connection.makefile("rb") as answer:
-            return answer.read().decode()

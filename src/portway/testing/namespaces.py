@@ -6,11 +6,15 @@ What is made inside `entered` (sockets, processes) belongs to that namespace, wh
 import contextlib
 import ctypes
 import os
+import socket
+import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from portway.testing.cluster import Cluster
 
 _CLONE_NEWNET = 0x40000000
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -82,3 +86,20 @@ def entered(namespace: str) -> Iterator[None]:
 def _enter(fd: int) -> None:
     if _LIBC.setns(fd, _CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "setns")
+
+
+def api_version(made: Network, cluster: Cluster, address: str, port: int, name: str = "") -> str:
+    """What a client on the other machine is answered by a cluster's API, the whole response; "" for nobody.
+
+    It verifies the door with the cluster's authority, as a pod does that calls it `name`, by default its address.
+    """
+    authority = ssl.create_default_context(cafile=str(cluster.data_dir / "pki" / "ca.crt"))
+    try:
+        with entered(made.client):
+            sock = socket.create_connection((address, port), 10)
+    except OSError:
+        return ""
+    with authority.wrap_socket(sock, server_hostname=name or address) as connection:
+        connection.sendall(b"GET /version HTTP/1.1\r\nHost: kubernetes\r\nConnection: close\r\n\r\n")
+        with connection.makefile("rb") as answer:
+            return answer.read().decode()
