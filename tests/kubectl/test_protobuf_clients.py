@@ -102,7 +102,9 @@ def test_informers_follow_the_cluster_in_protobuf(tmp_path: Path) -> None:
     ingresses = "/apis/networking.k8s.io/v1/namespaces/kube-system/ingresses"
     service = {"name": "elasticsearch-logging", "port": {"number": 9200}}
     paths = [{"path": "/", "pathType": "Prefix", "backend": {"service": service}}]
-    ingress = {"metadata": {"name": "search"}, "spec": {"rules": [{"host": "search.test", "http": {"paths": paths}}]}}
+    # Without a class it would be given the cluster's default one, which is the door's.
+    metadata = {"name": "search", "annotations": {"kubernetes.io/ingress.class": "traefik"}}
+    ingress = {"metadata": metadata, "spec": {"rules": [{"host": "search.test", "http": {"paths": paths}}]}}
     insecure = free_port()
     with (
         started(tmp_path, "--demo", f"--insecure-port={insecure}", workers=1) as cluster,
