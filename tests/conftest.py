@@ -9,7 +9,7 @@ from hypothesis import settings
 
 from portway.testing.conversation import Backend, RunningDoor, running
 
-pytest.register_assert_rewrite("portway.testing.authenticator", "portway.testing.authorizer")
+pytest.register_assert_rewrite("portway.testing.authenticator", "portway.testing.authorizer", "portway.testing.claims")
 
 # A deadline for one example is a wall time: on a machine with other work it fails at random.
 settings.register_profile("portway", deadline=None)

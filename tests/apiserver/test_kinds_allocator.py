@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Iterable
 from itertools import islice
 
 import pytest
@@ -22,31 +21,9 @@ from portway.apiserver.allocator import (
     port_range,
 )
 from portway.kube.objects import Object
+from portway.testing.claims import MemoryClaims
 
 SERVICE: Object = {"namespace": "demo", "name": "web"}
-
-
-class MemoryClaims(Claims):
-    """Claims of one process, and of somebody faster: what is in `unseen` is taken, but only a claim finds out."""
-
-    def __init__(self, *ranges: str, held: Iterable[Held] = (), unseen: Iterable[Held] = ()) -> None:
-        self._ranges = ranges
-        self.held, self.unseen = set(held), set(unseen)
-
-    def taken(self, what: Held) -> bool:
-        return what in self.held
-
-    async def claim(self, what: Held, service: Object) -> bool:
-        if what in self.held | self.unseen:
-            return False
-        self.held.add(what)
-        return True
-
-    async def release(self, held: Iterable[Held], service: Object) -> None:
-        self.held -= set(held)
-
-    def ranges(self) -> Iterable[str]:
-        return self._ranges
 
 
 @given(st.sets(st.integers(0, 20)), st.integers(0, 25))
@@ -140,7 +117,9 @@ def test_a_dry_run_takes_nothing_and_still_gives_different_ones() -> None:
     asyncio.run(found.address("IPv4", SERVICE, dry_run=True))
     asyncio.run(found.this_address("10.0.0.9", SERVICE, dry_run=True))
     given = {asyncio.run(found.port(SERVICE, dry_run=True))}
-    assert asyncio.run(found.port(SERVICE, dry_run=True, but=[*range(30000, 30200)])) == 30200
+    tried = {*range(30000, 30200)}
+    assert asyncio.run(found.port(SERVICE, dry_run=True, tried=tried)) == 30200
+    assert 30200 in tried
     assert given
     assert claims.held == set()
 

@@ -327,3 +327,51 @@ def test_the_default_range_gains_a_second_family_and_else_stays(caplog: pytest.L
         assert "10.5.0.0/24 is asked for" in caplog.text
 
     asyncio.run(test())
+
+
+class Together(MemoryStore):
+    """A store that makes no claim before `barrier` are asked for at the same time."""
+
+    barrier: asyncio.Barrier | None = None
+
+    async def create(self, key: str, value: bytes) -> int:
+        if self.barrier is not None and key.startswith((ADDRESSES, PORTS)):
+            await self.barrier.wait()
+        return await super().create(key, value)
+
+
+def test_all_that_a_service_takes_is_asked_for_at_once() -> None:
+    """So it costs two commits one after another, the claims' and its own, however many ports it has."""
+
+    async def test() -> None:
+        store = Together()
+        async with InProcessApi(store, service_cluster_ip_range="10.0.0.0/24,fd00::/112") as api:
+            store.barrier = asyncio.Barrier(6)
+            spec = {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "ipFamilyPolicy": "RequireDualStack"}
+            spec["ports"] = [{"name": f"p{i}", "port": 80 + i} for i in range(3)]  # type: ignore[assignment]
+            async with asyncio.timeout(20):
+                made = await api.admin.request("POST", SERVICES, service(**spec))
+            assert made.status == 201
+            assert await claims_of(store) == {*await held(api), *_health(made.json())}
+            assert len(await claims_of(store)) == 6
+
+    asyncio.run(test())
+
+
+def test_the_claim_on_an_address_is_stored_as_if_it_had_come_through_the_api() -> None:
+    async def test() -> None:
+        async with InProcessApi() as api:
+            assert (await api.admin.request("POST", SERVICES, service(clusterIP="10.96.0.9"))).status == 201
+            claim = (await api.admin.request("GET", f"{GROUP}/ipaddresses/10.96.0.9")).json()
+            sent = {"metadata": {"name": "10.96.0.8", "labels": claim["metadata"]["labels"]}, "spec": claim["spec"]}
+            path = f"{GROUP}/ipaddresses?fieldManager=kube-apiserver"
+            assert (await api.admin.request("POST", path, sent)).status == 201
+            stored = [await api.store.get(f"{ADDRESSES}10.96.0.{i}") for i in (8, 9)]
+            shapes = [orjson.loads(kv.value) for kv in stored if kv is not None]
+            for shape in shapes:
+                assert shape["metadata"].pop("uid")
+                assert shape["metadata"].pop("name")
+                assert shape["metadata"].pop("creationTimestamp") == shape["metadata"]["managedFields"][0].pop("time")
+            assert orjson.dumps(shapes[0]) == orjson.dumps(shapes[1])
+
+    asyncio.run(test())

@@ -167,10 +167,14 @@ class Allocator:
         if self._claims.taken(address) or not (dry_run or await self._claims.claim(address, service)):
             raise AllocationError("provided IP is already allocated")
 
-    async def port(self, service: Object, *, dry_run: bool, but: Iterable[int] = ()) -> int:
-        """Takes any node port, none of `but` (what a dry run has been given before); raises AllocationError."""
-        given = set(but)
-        for port in self._ports.candidates(lambda port: port in given or self._claims.taken(port)):
+    async def port(self, service: Object, *, dry_run: bool, tried: set[int] | None = None) -> int:
+        """Takes any node port; raises AllocationError.
+
+        None of `tried`, to which it adds what it tries: ports of one service, taken at the same time, share it.
+        """
+        tried = set() if tried is None else tried
+        for port in self._ports.candidates(lambda port: port in tried or self._claims.taken(port)):
+            tried.add(port)
             if dry_run or await self._claims.claim(port, service):
                 return port
         raise AllocationError(RANGE_FULL)

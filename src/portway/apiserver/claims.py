@@ -16,14 +16,15 @@ from contextlib import suppress
 
 import orjson
 
+from portway.apiserver import metadata
 from portway.apiserver.allocator import Claims, Held, family_of
 from portway.apiserver.cache import Cache
 from portway.apiserver.entries import Entry
 from portway.apiserver.kinds.base import Context, Lookup
 from portway.apiserver.kinds.serviceranges import IP_ADDRESS
 from portway.apiserver.namespaces import held as held_by_finalizers
-from portway.apiserver.registry import Preconditions, Registry
-from portway.kube.errors import AlreadyExists, Conflict, NotFound, StatusError
+from portway.apiserver.registry import Preconditions, Registry, encode
+from portway.kube.errors import Conflict, NotFound, StatusError
 from portway.kube.objects import Object, deleting, now_rfc3339
 from portway.storage import KeyExists, KeyMissing, RevisionMismatch, StorageError, Store
 
@@ -95,6 +96,7 @@ class StoredClaims(Claims):
         self._registry = registry
         self._lookup = lookup
         self._context = context
+        self._owners: list[Object] | None = None
 
     def taken(self, what: Held) -> bool:
         """See `Claims`."""
@@ -121,13 +123,21 @@ class StoredClaims(Claims):
         """See `Claims`."""
         parent = {"resource": "services", "namespace": service["namespace"], "name": service["name"]}
         try:
-            if isinstance(what, str):
-                await self._registry.create(IP_ADDRESS, _address(what, parent), self._context("create", "", ""))
-            else:
-                await self._store.create(key_of(what), _port(what, parent))
-        except (AlreadyExists, KeyExists):
+            value = self._address(what, parent) if isinstance(what, str) else _port(what, parent)
+            await self._store.create(key_of(what), value)
+        except KeyExists:
             return False
         return True
+
+    def _address(self, address: str, parent: Mapping[str, str]) -> bytes:
+        """An IPAddress as the registry stores it. Whose its fields are is worked out once: it is the same each time."""
+        obj, ctx = _address(address, parent), self._context("create", "", address)
+        metadata.prepare_create(obj, IP_ADDRESS, "", ctx.now)
+        if self._owners is None:
+            self._registry.ownership.created(IP_ADDRESS, obj, ctx)
+            self._owners = obj["metadata"]["managedFields"]
+        obj["metadata"]["managedFields"] = [{**owner, "time": ctx.now} for owner in self._owners]
+        return encode(IP_ADDRESS, obj)
 
     async def release(self, held: Iterable[Held], service: Object) -> None:
         """See `Claims`."""
@@ -163,5 +173,5 @@ def _address(address: str, parent: Mapping[str, str]) -> Object:
 
 
 def _port(port: int, parent: Mapping[str, str]) -> bytes:
-    metadata = {"name": str(port), "creationTimestamp": now_rfc3339()}
-    return orjson.dumps({"kind": PORT, "metadata": metadata, "spec": {"parentRef": dict(parent)}})
+    made = {"name": str(port), "creationTimestamp": now_rfc3339()}
+    return orjson.dumps({"kind": PORT, "metadata": made, "spec": {"parentRef": dict(parent)}})

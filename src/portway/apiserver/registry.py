@@ -133,7 +133,7 @@ class Registry:
                     raise errors.already_exists(kind.plural, obj["metadata"]["name"], kind.group)
                 return obj
             try:
-                revision = await self._store.create(key, _encode(kind, obj))
+                revision = await self._store.create(key, encode(kind, obj))
             except KeyExists:
                 raise errors.already_exists(kind.plural, obj["metadata"]["name"], kind.group) from None
             reservation.keep()
@@ -183,7 +183,7 @@ class Registry:
                     revision = (await self._store.delete(entry.key, entry.revision)).mod_revision
                     gone = True
                 else:
-                    revision = await self._store.update(entry.key, _encode(kind, new), entry.revision)
+                    revision = await self._store.update(entry.key, encode(kind, new), entry.revision)
                     gone = False
                 reservation.keep()
         except (RevisionMismatch, KeyMissing):
@@ -233,7 +233,7 @@ class Registry:
             if kind.has_generation:
                 meta["generation"] = meta.get("generation", 0) + 1
         namespaces.mark(kind, new)
-        return new, await self._store.update(entry.key, _encode(kind, new), entry.revision)
+        return new, await self._store.update(entry.key, encode(kind, new), entry.revision)
 
     async def _forget(self, kind: Kind, obj: Object, ctx: Context) -> None:
         """Gives back what a deleted object held, deletes what goes with it, and waits until the cache shows it.
@@ -278,7 +278,7 @@ def _refuse(kind: Kind, obj: Object, *causes: Iterable[Cause]) -> None:
         raise errors.invalid(kind.kind, obj["metadata"].get("name", ""), found, kind.group)
 
 
-def _encode(kind: Kind, obj: Object) -> bytes:
+def encode(kind: Kind, obj: Object) -> bytes:
     """The stored form, which `cache` reads: kind, apiVersion, metadata first. The revision is the store's to know."""
     stored = kind.to_storage(obj) if kind.to_storage else obj
     bare = {name: value for name, value in stored["metadata"].items() if name != "resourceVersion"}

@@ -8,9 +8,10 @@ Source: pkg/registry/core/service/storage/alloc.go and registry/core/service/str
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from portway.apiserver.allocator import (
     NONE,
@@ -29,8 +30,13 @@ from portway.kube.objects import Object
 
 _SINGLE, _PREFER, _REQUIRE = "SingleStack", "PreferDualStack", "RequireDualStack"
 _OTHER = {"IPv4": "IPv6", "IPv6": "IPv4"}
+_AT_ONCE = 16
+"""What is taken for one service at the same time."""
+_HEALTH = 0
+"""The place of the port for health checks among a service's node ports."""
 
 Spec = dict[str, Any]
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -43,6 +49,8 @@ class Reservation:
     dry_run: bool
     taken: set[Held] = field(default_factory=set)
     dropped: set[Held] = field(default_factory=set)
+    tried: set[int] = field(default_factory=set)
+    """The node ports that the service asks for by number, or was offered: none of them is tried once more."""
 
     async def commit(self) -> None:
         """The service was stored: what its old version alone held is given back."""
@@ -60,17 +68,33 @@ async def allocate(new: Object, old: Object | None, allocator: Allocator, *, dry
     """
     made = Reservation(allocator, new["metadata"], dry_run)
     _families(new, old, allocator)
-    # Both at once: each is a write that has to reach the medium. The first error counts, as if they came in turn.
-    found = await asyncio.gather(_addresses(new, old, made), _ports(new, old, made), return_exceptions=True)
-    if failed := [one for one in found if one is not None]:
-        if all(isinstance(one, StatusError) for one in failed):
-            await made.revert()
-        raise failed[0]
+    try:
+        await _together([partial(_addresses, new, old, made), partial(_ports, new, old, made)])
+    except StatusError:
+        await made.revert()
+        raise
     if old is not None:
         made.dropped = held_by(old) - held_by(new)
     if made.dry_run:
         made.taken, made.dropped = set(), set()
     return made
+
+
+async def _together(taking: Sequence[Callable[[], Awaitable[_T]]]) -> list[_T]:
+    """Takes several at once: each is a write that has to reach the medium, and those that come together share the wait.
+
+    Not all at once: a list of the client's has no end, and where nothing is left the first to find out should be the
+    last to look. The first error counts, as if they came in turn; before it one that leaves open what was taken.
+    """
+    taken: list[_T] = []
+    for start in range(0, len(taking), _AT_ONCE):
+        some = [take() for take in taking[start : start + _AT_ONCE]]
+        found = await asyncio.gather(*some, return_exceptions=True)
+        failed = [one for one in found if isinstance(one, BaseException)]
+        for error in sorted(failed, key=lambda error: isinstance(error, StatusError)):
+            raise error
+        taken += [one for one in found if not isinstance(one, BaseException)]
+    return taken
 
 
 def _refuse(service: Object, causes: Iterable[Cause]) -> None:
@@ -145,12 +169,11 @@ async def _addresses(service: Object, old: Object | None, made: Reservation) -> 
     if spec["type"] == "ExternalName" or headless(spec):
         return
     given, held = list(spec.get("clusterIPs") or ()), addresses_of(old or {})
-    addresses = []
-    for i, family in enumerate(spec["ipFamilies"]):
-        wanted = given[i] if i < len(given) else ""
-        if not wanted or canonical(wanted) not in held:
-            wanted = await _address(service, family, wanted, made)
-        addresses.append(wanted)
+    addresses = (given + [""] * len(spec["ipFamilies"]))[: len(spec["ipFamilies"])]
+    missing = [i for i, wanted in enumerate(addresses) if not wanted or canonical(wanted) not in held]
+    found = await _together([partial(_address, service, spec["ipFamilies"][i], addresses[i], made) for i in missing])
+    for i, address in zip(missing, found, strict=True):
+        addresses[i] = address
     spec["clusterIP"], spec["clusterIPs"] = addresses[0], addresses
 
 
@@ -186,46 +209,52 @@ async def _ports(service: Object, old: Object | None, made: Reservation) -> None
     wanting = spec["type"] == "NodePort" or spec.get("allocateLoadBalancerNodePorts") is not False
     mine, ports = ports_of(old or {}), spec.get("ports") or []
     asked = {port["port"]: port["nodePort"] for port in reversed(ports) if port.get("nodePort")}
-    by_number: dict[int, int] = {}
-    for i, port in enumerate(ports):
-        number = port.get("nodePort") or asked.get(port["port"], 0)
-        if not number and not wanting:
-            continue
-        number = number or by_number.get(port["port"], 0)
-        if not number or number not in mine:
-            number = await _node_port(service, f"spec.ports[{i}].nodePort", number, made)
-            mine.add(number)
-        port["nodePort"] = by_number[port["port"]] = number
-    wanted = spec.get("healthCheckNodePort", 0)
-    if needs_health_check_port(spec) and (not wanted or wanted not in ports_of(old or {})):
-        spec["healthCheckNodePort"] = await _health_check_port(service, wanted, made)
+    wanted = [(i, port, port.get("nodePort") or asked.get(port["port"], 0)) for i, port in enumerate(ports)]
+    wanted = [(i, port, number) for i, port, number in wanted if number or wanting]
+    made.tried |= ports_of(service)
+    taking: dict[int, Callable[[], Awaitable[int]]] = {}
+    for i, port, number in wanted:
+        if number not in mine and _slot(port, number) not in taking:
+            taking[_slot(port, number)] = partial(_node_port, service, f"spec.ports[{i}].nodePort", number, made)
+    health = spec.get("healthCheckNodePort", 0)
+    if needs_health_check_port(spec) and (not health or health not in mine):
+        taking[_HEALTH] = partial(_health_check_port, health, made)
+    found = dict(zip(taking, await _together([*taking.values()]), strict=True))
+    for _, port, number in wanted:
+        port["nodePort"] = number or found[_slot(port, number)]
+    if _HEALTH in found:
+        spec["healthCheckNodePort"] = found[_HEALTH]
+
+
+def _slot(port: Spec, number: int) -> int:
+    """What tells the node ports of one service apart: the number that is asked for, or whose it is to be."""
+    return number or -port["port"]
 
 
 async def _node_port(service: Object, where: str, wanted: int, made: Reservation) -> int:
     """Takes one port, any if `wanted` is 0."""
     try:
-        return await _take_port(service, wanted, made)
+        return await _take_port(wanted, made)
     except AllocationError as error:
         if not wanted:
             raise InternalError(f"Internal error occurred: failed to allocate a nodePort: {error}") from error
         raise _invalid(service, where, wanted, str(error)) from error
 
 
-async def _health_check_port(service: Object, wanted: int, made: Reservation) -> int:
+async def _health_check_port(wanted: int, made: Reservation) -> int:
     """The same; that even a wish which can't be fulfilled is an internal error is upstream's."""
     try:
-        return await _take_port(service, wanted, made)
+        return await _take_port(wanted, made)
     except AllocationError as error:
         which = "requested HealthCheck NodePort" if wanted else "a HealthCheck NodePort"
         raise InternalError(f"Internal error occurred: failed to allocate {which} {wanted}: {error}") from error
 
 
-async def _take_port(service: Object, wanted: int, made: Reservation) -> int:
+async def _take_port(wanted: int, made: Reservation) -> int:
     if wanted:
         await made.allocator.this_port(wanted, made.service, dry_run=made.dry_run)
         number = wanted
     else:
-        given = ports_of(service) if made.dry_run else ()
-        number = await made.allocator.port(made.service, dry_run=made.dry_run, but=given)
+        number = await made.allocator.port(made.service, dry_run=made.dry_run, tried=made.tried)
     made.taken.add(number)
     return number
