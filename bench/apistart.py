@@ -84,6 +84,8 @@ def _samples(stage: Stage, filled: Portway) -> dict[str, Object]:
 
 
 async def _fill(database: Path, samples: dict[str, Object], objects: int) -> None:
+    import orjson  # as the API server writes it
+
     from portway.storage import SqliteStore
 
     store = SqliteStore.open(database)
@@ -93,7 +95,7 @@ async def _fill(database: Path, samples: dict[str, Object], objects: int) -> Non
         for plural, obj in waiting:
             metadata = obj["metadata"]
             where = f"{metadata['namespace']}/" if "namespace" in metadata else ""
-            await store.create(f"/registry/core/{plural}/{where}{metadata['name']}", json.dumps(obj).encode())
+            await store.create(f"/registry/core/{plural}/{where}{metadata['name']}", orjson.dumps(obj))
 
     await asyncio.gather(*(write() for _ in range(_AT_ONCE)))
     await store.compact(store.current_revision())

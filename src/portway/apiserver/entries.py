@@ -76,21 +76,21 @@ class Entry:
         found = None
         if not kind.from_storage:
             found = storedform.item(self._stored, kind.api_version, kind.kind, self.revision)
-        return found or (_item(self.view(kind)),)
+        return found or (_item(self.peek(kind)),)
 
     def json(self, kind: Kind) -> bytes:
         """The object's JSON as it stands alone."""
         found = None
         if not kind.from_storage:
             found = storedform.whole(self._stored, kind.api_version, kind.kind, self.revision)
-        return found or orjson.dumps({"kind": kind.kind, "apiVersion": kind.api_version} | self.view(kind))
+        return found or orjson.dumps({"kind": kind.kind, "apiVersion": kind.api_version} | self.peek(kind))
 
     def metadata(self, kind: Kind) -> bytes:
         """The JSON of the object's metadata."""
         found = None
         if self._obj is None and not kind.from_storage:
             found = storedform.metadata(self._stored, kind.api_version, kind.kind, self.revision)
-        return found or orjson.dumps(self.view(kind)["metadata"])
+        return found or orjson.dumps(self.peek(kind)["metadata"])
 
     def message(self, kind: Kind) -> bytes:
         """The object's protobuf as it stands in a list: without envelope. Made once."""
