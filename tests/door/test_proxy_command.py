@@ -244,7 +244,10 @@ def test_a_credential_that_runs_out_is_renewed_although_only_services_are_asked_
     plugin = {"apiVersion": V1, "command": "cat", "args": [str(tmp_path / "credential")], "interactiveMode": "Never"}
     content["users"][0]["user"] = {"exec": plugin}
     (tmp_path / "config").write_text(yaml.safe_dump(content))
-    hand_out(json.loads(answer)["status"]["token"])
+    token = json.loads(answer)["status"]["token"]
+    hand_out(token)
+    # Who follows the cluster and is forbidden to would try again at any time, and be the first to hear of a revocation.
+    wait_until(lambda: cluster.request("GET", HELLO, token)[0] == 200, "the binding does not count")
     with proxying(tmp_path / "config", "--via=through") as proxy:
         wait_until(lambda: proxy.get(HELLO)[0] == 200, "the first credential is not taken")
         assert cluster.request("DELETE", f"{account}/passing", admin)[0] == 200
