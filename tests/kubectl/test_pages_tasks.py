@@ -16,9 +16,9 @@ pytestmark = [pytest.mark.kubectl, pytest.mark.timeout(180)]
 NO_DEPLOYMENTS = 'error: the server doesn\'t have a resource type "deployments"'
 NO_DEPLOYMENT = 'error: the server doesn\'t have a resource type "deployment"'
 NO_REPLICA_SETS = 'error: the server doesn\'t have a resource type "replicasets"'
-NO_EXEC = "pods/exec is not served: no kubelet runs this cluster's pods"
+NO_KUBELET = "pods/exec is not served: no kubelet runs this cluster's pods"
 NO_CREATION = "error: failed to create deployment: the server does not allow this method on the requested resource"
-NO_EXEC = f"Error from server (NotFound): {NO_EXEC}", f"error: unable to upgrade connection: {NO_EXEC}"
+NO_EXEC = f"Error from server (NotFound): {NO_KUBELET}", f"error: unable to upgrade connection: {NO_KUBELET}"
 
 
 def no_deployment(name: str, file: str) -> str:
