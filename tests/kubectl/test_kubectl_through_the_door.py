@@ -81,7 +81,7 @@ ROWS = {
     "get sorted": row("get services -n kube-system --sort-by=.metadata.name -o name"),
     "get field": row("get pods --field-selector=metadata.name=web -o name"),
     "get nothing": row("get leases"),
-    "describe": row("describe configmap config"),
+    "describe": row("describe configmap kube-root-ca.crt"),  # kubectl 1.27 shows several keys in any order
     "describe service": row("describe service web"),
     "describe pod": row("describe pod web"),
     "create": row("create -f -", stdin=configmap("made")),
