@@ -545,6 +545,22 @@ def test_status_of_a_load_balancer() -> None:
     serve(test)
 
 
+def test_what_is_written_is_told_as_written_though_the_server_cannot_show_it() -> None:
+    async def test(api: InProcessApi) -> None:
+        await create(api, service())
+        server = api.app.server
+        server.cache.close()
+        while server.cache.alive:
+            await asyncio.sleep(0)
+        change = {"metadata": {"labels": {"a": "b"}}}
+        answer = await api.admin.request("PATCH", f"{PATH}/web", change, content_type=MERGE)
+        assert (answer.status, answer.json()["metadata"]["labels"]) == (200, {"a": "b"})
+        stored = (await api.store.list("/registry/core/services/default/web")).items[0]
+        assert answer.json()["metadata"]["resourceVersion"] == str(stored.mod_revision)
+
+    serve(test)
+
+
 @pytest.mark.parametrize("held", [False, True], ids=["deleted", "finalizer taken off"])
 def test_a_deleted_service_lets_go_of_what_it_held_though_the_server_cannot_show_it_gone(held: bool) -> None:
     async def test(api: InProcessApi) -> None:

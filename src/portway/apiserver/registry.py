@@ -4,8 +4,8 @@
     update   what is there → the change → owners of fields → strategy → allocate → store, again when somebody was faster
     delete   preconditions → finalizers mark, or the store forgets it → release, cascade
 
-Every write returns only when the cache shows it, so that a client reads what it wrote. HTTP, bodies and patches are the
-handlers'; the emptying of a deleted namespace is `namespaces`'.
+Every write returns when the cache shows it, so that a client reads what it wrote; or when it won't in a while, for it
+is written. HTTP, bodies and patches are the handlers'; the emptying of a deleted namespace is `namespaces`'.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ _NAME_ATTEMPTS = 8
 """How often another generated name is tried (KEP-4420)."""
 _NOT_STORED = (StatusError, InvalidKey, KeyExists, KeyMissing, RevisionMismatch, StoreFull)
 """What is raised only when the store has refused. After anything else the write may yet have happened."""
+_UNSEEN = (Timeout, ServiceUnavailable)
+"""What the cache says that doesn't come to show a write."""
 
 Change = Callable[[Object], Awaitable[Object]]
 """The stored object, which stays as it is → its successor, which is the registry's to change."""
@@ -246,7 +248,7 @@ class Registry:
             if dependent is not None:
                 inner = replace(ctx, namespace=reference.namespace, name=reference.name, subresource="")
                 await self._drop(dependent, inner)
-        with suppress(Timeout, ServiceUnavailable):
+        with suppress(*_UNSEEN):
             await self._cache.recent()
 
     async def _drop(self, kind: Kind, ctx: Context) -> None:
@@ -263,7 +265,7 @@ class Registry:
     async def _stored(self, obj: Object, revision: int) -> Object:
         """The object as written. It is written also when the store goes before the cache could show it."""
         obj["metadata"]["resourceVersion"] = str(revision)
-        with suppress(Timeout, ServiceUnavailable):
+        with suppress(*_UNSEEN):
             await self._cache.wait(revision)
         return obj
 

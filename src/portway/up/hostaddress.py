@@ -49,7 +49,7 @@ def _read(path: str) -> str:
 
 def _addresses(interface: str) -> list[str]:
     try:
-        netlink, index = Netlink(), socket.if_nametoindex(interface)
+        index, netlink = socket.if_nametoindex(interface), Netlink()
     except OSError:
         return []
     try:

@@ -135,8 +135,8 @@ class UpSettings:
     service_interface: str = option(
         values.interface,
         "NAME",
-        "interface that bears the IPv6 addresses of services, made when it isn't there, which needs root, as the local "
-        "routes of IPv4 ones do; none = only addresses that this machine has anyway",
+        "interface that bears the addresses of services, made when it isn't there, which needs root; none = only "
+        "addresses that this machine has anyway",
         default="",
         shown_default="portway-HASH",
     )

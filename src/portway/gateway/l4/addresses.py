@@ -1,9 +1,9 @@
 """The machine's addresses, and those of services: made the machine's when needed, and no longer at the end.
 
-An IPv6 address is put on an interface: a dummy one, as kube-proxy's kube-ipvs0, or on a kernel without that kind the
-loopback interface. An IPv4 one is a route of its own in the local table, because the kernel looks through all
-addresses of an interface for each new one; to the loopback interface, because routes go when theirs is taken down.
-Both bear a mark (IFA_PROTO, the route's metric), so that what a killed process left is known for ours by the next.
+They are on an interface: a dummy one, as kube-proxy's kube-ipvs0, or on a kernel without that kind the loopback
+interface. An IPv6 address is an address of it; an IPv4 one a route to it of its own in the local table, because the
+kernel looks through all addresses of an interface for each new one. Both bear a mark (IFA_PROTO, the route's metric),
+so that what a killed process left is known for ours by the next.
 """
 
 import contextlib
@@ -126,7 +126,7 @@ class Addresses:
     def _add(self, netlink: Netlink, address: str) -> None:
         try:
             if version(address) == 4:
-                netlink.add_local_route(socket.if_nametoindex(LOOPBACK), address, self._metric)
+                netlink.add_local_route(self._index, address, self._metric)
             else:
                 netlink.add_address(self._index, address, self._mark)
         except OSError as error:
